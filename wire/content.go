@@ -1,0 +1,95 @@
+package wire
+
+// A Tag names an extension of a content. Odd tags must be understood by who shows
+// the message (else: a placeholder), even ones may be skipped.
+type Tag uint64
+
+// The tags of version 1. Reserved, not yet used: 1 class (opaque, end-to-end
+// encrypted), 3 raw DEFLATE with its inflated length, 5 expiry, 7 reference to media,
+// 2 reply to a sequence, 4 mentions.
+const (
+	TagClass    Tag = 1
+	TagReplyTo  Tag = 2
+	TagDeflate  Tag = 3
+	TagMentions Tag = 4
+	TagExpiry   Tag = 5
+	TagMedia    Tag = 7
+)
+
+// A Content is what a message says: the same bytes in SEND, in the log, on disk and in
+// MESSAGE. Without extensions it is plain UTF-8 text.
+type Content struct {
+	Extended bool // Bytes begin with an extension block
+	Bytes    []byte
+}
+
+// Text makes a plain content.
+func Text(s string) Content { return Content{Bytes: []byte(s)} }
+
+// Body splits the extension block from the text.
+func (c Content) Body() (extensions, body []byte, err error) {
+	if !c.Extended {
+		return nil, c.Bytes, nil
+	}
+	r := reader{src: c.Bytes}
+	block := r.bytes(ExtensionBytesMax)
+	if r.err != nil {
+		return nil, nil, r.err
+	}
+	if err := walkExtensions(block, func(Tag, []byte) error { return nil }); err != nil {
+		return nil, nil, err
+	}
+	return block, r.src, nil
+}
+
+// Check reports whether the content is within its limit and its extension block well formed.
+func (c Content) Check() error {
+	if len(c.Bytes) > ContentBytesMax {
+		return ErrLimit
+	}
+	_, _, err := c.Body()
+	return err
+}
+
+// Extensions calls fn for each extension of a block, in order of ascending tags.
+func Extensions(block []byte, fn func(tag Tag, value []byte) error) error {
+	return walkExtensions(block, fn)
+}
+
+// AppendExtension adds one extension to a block; tags must ascend.
+func AppendExtension(block []byte, tag Tag, value []byte) []byte {
+	return appendBytes(appendUvarint(block, uint64(tag)), value)
+}
+
+// AppendContent joins an extension block and a body into the bytes of an extended content.
+func AppendContent(dst, block, body []byte) []byte {
+	return append(appendBytes(dst, block), body...)
+}
+
+func walkExtensions(block []byte, fn func(Tag, []byte) error) error {
+	r := reader{src: block}
+	for last := uint64(0); len(r.src) > 0; {
+		tag := r.uint()
+		value := r.bytes(ExtensionBytesMax)
+		if r.err != nil {
+			return r.err
+		}
+		if tag <= last {
+			return ErrMalformed
+		}
+		last = tag
+		if err := fn(Tag(tag), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkExtensions(block []byte) error {
+	return walkExtensions(block, func(tag Tag, _ []byte) error {
+		if tag&1 == 1 {
+			return ErrExtension
+		}
+		return nil
+	})
+}

@@ -1,0 +1,46 @@
+package wire
+
+// Limits of the protocol, version 1. A server may set lower ones where PROTOCOL.md
+// says so; none may be exceeded.
+const (
+	// Version is the protocol version that this package speaks.
+	Version = 1
+	// Subprotocol is the WebSocket subprotocol that a client offers.
+	Subprotocol = "parley.v1"
+	// NumberMax is the greatest integer on the wire: exact in a JavaScript number.
+	NumberMax = 1<<53 - 1
+	// FrameBytesMax bounds a frame with its header. A WebSocket message is bounded
+	// by MessageBytesMax, so that one can carry HELLO, SYNC and a full outbox.
+	FrameBytesMax = 64 << 10
+	// MessageBytesMax bounds one WebSocket message, in bytes.
+	MessageBytesMax = 128 << 10
+	// ContentBytesMax bounds the content of one message with its extensions, in bytes.
+	ContentBytesMax = 16 << 10
+	// ExtensionBytesMax bounds the extension block of one frame, in bytes.
+	ExtensionBytesMax = 1 << 10
+	// CredentialBytesMax bounds a token or ticket in HELLO, in bytes.
+	CredentialBytesMax = 2 << 10
+	// ClientBytesMax bounds the client's description of itself in HELLO, in bytes.
+	ClientBytesMax = 64
+	// NameBytesMax bounds a user's name, in bytes of UTF-8.
+	NameBytesMax = 64
+	// ReasonBytesMax bounds the text of ERROR and GOAWAY, in bytes.
+	ReasonBytesMax = 256
+	// SyncTokenBytesMax bounds the opaque token of SYNC and CONVERSATIONS, in bytes.
+	SyncTokenBytesMax = 4 << 10
+	// SyncItemsMax bounds the conversations of one CONVERSATIONS frame.
+	SyncItemsMax = 512
+	// PreviewsMax bounds the previews that one SYNC may ask for.
+	PreviewsMax = 50
+	// PreviewBytesMax bounds the content of one preview, in bytes; longer ones are cut.
+	PreviewBytesMax = 256
+	// HistoryMessagesMax bounds the messages of one PAGE.
+	HistoryMessagesMax = 500
+	// UsersMax bounds the identifiers of one USERS and the names of one RESOLVE.
+	UsersMax = 100
+	// DedupWindow is how many of an outbox's last sends are answered again.
+	DedupWindow = 64
+	// HeartbeatSecondsMin and HeartbeatSecondsMax bound the heartbeat interval.
+	HeartbeatSecondsMin = 15
+	HeartbeatSecondsMax = 240
+)
