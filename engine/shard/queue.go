@@ -34,6 +34,7 @@ type Send struct {
 
 // A Cursor is one moved cursor on its way into the log.
 type Cursor struct {
+	Session      uint64
 	Conversation wire.Conversation
 	User         wire.ID
 	Kind         wire.CursorKind
@@ -58,6 +59,7 @@ type batch struct {
 	origin   uint64
 	origins  []Origin
 	controls []control
+	cursors  []uint64 // the session that each cursor came from
 }
 
 // A Queue collects a shard's commands and packs them into entries. It is the source
@@ -76,6 +78,7 @@ type Queue struct {
 	offset   int
 	controls []control
 	cursors  []cursorCommand // folded: one for each member, conversation and kind
+	sessions []uint64        // where each cursor came from
 	folded   map[cursorKey]int
 	inFlight []*batch // in the order of their entries
 	free     []*batch
@@ -117,7 +120,9 @@ func (q *Queue) Cursor(c *Cursor) error {
 		return ErrClosed
 	}
 	if at, ok := q.folded[key]; ok {
-		q.cursors[at].Position = max(q.cursors[at].Position, c.Position)
+		if c.Position > q.cursors[at].Position {
+			q.cursors[at].Position, q.sessions[at] = c.Position, c.Session
+		}
 		return nil
 	}
 	if len(q.cursors) >= QueueBytesMax/64 {
@@ -125,6 +130,7 @@ func (q *Queue) Cursor(c *Cursor) error {
 	}
 	q.folded[key] = len(q.cursors)
 	q.cursors = append(q.cursors, cursorCommand{Conversation: c.Conversation, User: c.User, Kind: c.Kind, Position: c.Position})
+	q.sessions = append(q.sessions, c.Session)
 	return nil
 }
 
@@ -174,15 +180,15 @@ func (q *Queue) Next(dst []byte) (entry []byte, handle any, ok bool) {
 		q.controls = q.controls[1:]
 		commands++
 	}
-	dst = q.takeCursors(dst, limit, EntryCommandsMax-commands)
+	dst = q.takeCursors(dst, b, limit, EntryCommandsMax-commands)
 	q.inFlight = append(q.inFlight, b)
-	return dst, b, true
+	return dst, b.origin, true
 }
 
 // cursorBytes bounds an encoded cursor command.
 const cursorBytes = 32
 
-func (q *Queue) takeCursors(dst []byte, limit, room int) []byte {
+func (q *Queue) takeCursors(dst []byte, b *batch, limit, room int) []byte {
 	n := min(len(q.cursors), room, max(0, (limit-len(dst))/cursorBytes))
 	for i := range n {
 		c := &q.cursors[i]
@@ -192,8 +198,9 @@ func (q *Queue) takeCursors(dst []byte, limit, room int) []byte {
 	if n == 0 {
 		return dst
 	}
-	left := copy(q.cursors, q.cursors[n:])
-	q.cursors = q.cursors[:left]
+	b.cursors = append(b.cursors, q.sessions[:n]...)
+	q.cursors = q.cursors[:copy(q.cursors, q.cursors[n:])]
+	q.sessions = q.sessions[:copy(q.sessions, q.sessions[n:])]
 	for i := range q.cursors {
 		c := &q.cursors[i]
 		q.folded[cursorKey{c.Conversation, c.User, c.Kind}] = i
@@ -225,12 +232,12 @@ func (q *Queue) newBatch() *batch {
 	}
 	q.count++
 	b.origin = q.nonce | q.count&(1<<32-1)
-	b.origins, b.controls = b.origins[:0], b.controls[:0]
+	b.origins, b.controls, b.cursors = b.origins[:0], b.controls[:0], b.cursors[:0]
 	return b
 }
 
-// claim finds the batch that an applied entry came from; nil if another node, or an
-// earlier life of this one, proposed it.
+// claim takes the batch that an applied or failed entry came from; nil if another node
+// or an earlier life of this one proposed it, or if its senders have their answer.
 func (q *Queue) claim(origin uint64) *batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -252,21 +259,7 @@ func (q *Queue) release(b *batch) {
 	}
 }
 
-// abandon takes a batch back whose entry failed; nil if apply has answered it already.
-func (q *Queue) abandon(handle any) *batch {
-	b := handle.(*batch)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i, other := range q.inFlight {
-		if other == b {
-			q.inFlight = append(q.inFlight[:i], q.inFlight[i+1:]...)
-			return b
-		}
-	}
-	return nil
-}
-
-// Close refuses what is queued later, and returns those who still wait.
+// close refuses what is queued later, and returns those who still wait.
 func (q *Queue) close() (waiting []Origin, controls []control) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
