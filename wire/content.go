@@ -1,5 +1,7 @@
 package wire
 
+import "unicode/utf8"
+
 // A Tag names an extension of a content. Odd tags must be understood by who shows
 // the message (else: a placeholder), even ones may be skipped.
 type Tag uint64
@@ -92,4 +94,25 @@ func checkExtensions(block []byte) error {
 		}
 		return nil
 	})
+}
+
+// Cut shortens the text of a content to fit limit bytes, at the end of a character. A
+// content with an odd tag may not be text, so it fits whole or, as ok says, not at all;
+// so does one whose extensions alone are too long.
+func (c Content) Cut(limit int) (cut Content, ok bool) {
+	if len(c.Bytes) <= limit {
+		return c, true
+	}
+	block, body, err := c.Body()
+	if err != nil || checkExtensions(block) != nil {
+		return Content{}, false
+	}
+	least := len(c.Bytes) - len(body)
+	if limit < least {
+		return Content{}, false
+	}
+	for limit > least && !utf8.RuneStart(c.Bytes[limit]) {
+		limit--
+	}
+	return Content{Extended: c.Extended, Bytes: c.Bytes[:limit:limit]}, true
 }

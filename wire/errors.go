@@ -1,5 +1,7 @@
 package wire
 
+import "errors"
+
 // A Code says what went wrong and, by its hundreds, what to do about it. Codes are
 // frozen; an unknown one is treated as its class says.
 type Code uint16
@@ -89,6 +91,17 @@ func CodeOfClose(closeCode uint16) Code {
 		return 0
 	}
 	return Code(closeCode - 4000)
+}
+
+// CodeOf is the code with which a receiver refuses what the codec could not read.
+func CodeOf(err error) Code {
+	switch {
+	case errors.Is(err, ErrFrameTooLarge):
+		return CodeFrameTooLarge
+	case errors.Is(err, ErrExtension):
+		return CodeUnsupported
+	}
+	return CodeMalformed
 }
 
 // An Error is the ERROR frame, and the error that callers of a client see.

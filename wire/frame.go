@@ -56,7 +56,7 @@ func (t Type) Known() bool { _, ok := typeNames[t]; return ok }
 // Critical reports whether a receiver that does not know the type must refuse it.
 func (t Type) Critical() bool { return t&1 == 1 }
 
-// Errors of the codec. Each is a MALFORMED or FRAME_TOO_LARGE on the wire.
+// Errors of the codec; CodeOf tells what each is on the wire.
 var (
 	ErrTruncated     = errors.New("wire: frame ends early")
 	ErrFrameTooLarge = errors.New("wire: frame too large")
@@ -86,7 +86,7 @@ func NextFrame(src []byte) (f Frame, rest []byte, err error) {
 	if size == 0 {
 		return f, src, ErrTruncated
 	}
-	if n > FrameBytesMax {
+	if n > FrameBytesMax-1-uint64(size) {
 		return f, src, ErrFrameTooLarge
 	}
 	src = src[1+size:]
@@ -97,7 +97,7 @@ func NextFrame(src []byte) (f Frame, rest []byte, err error) {
 	return f, src[n:], nil
 }
 
-// open starts a frame in dst; close fills in the length. One byte is set aside for
+// open starts a frame in dst; closeFrame fills in the length. One byte is set aside for
 // it, and the body moves by one or two if it turns out to be longer.
 func open(dst []byte, t Type, extended bool) ([]byte, int) {
 	b := byte(t)

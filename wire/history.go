@@ -89,7 +89,11 @@ func AppendPage(dst []byte, p *Page) []byte {
 	return closeFrame(dst, start)
 }
 
-// PageMessageBytes bounds what one message adds to a PAGE, to fill it within FrameBytesMax.
+// PageHeaderBytes bounds what a PAGE takes without its messages, frame header included:
+// whoever fills one starts from it and stops before FrameBytesMax.
+const PageHeaderBytes = 4 + 8 + 7 + 8 + 8 + 2
+
+// PageMessageBytes bounds what one message adds to a PAGE: five numbers and the content.
 func PageMessageBytes(m *PageMessage) int { return 5*8 + len(m.Content.Bytes) }
 
 // ParsePage reads a PAGE frame; contents alias it.

@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/binary"
 	"errors"
-	"hash/fnv"
 	"strconv"
 )
 
@@ -28,11 +27,13 @@ var (
 // A Slot is one of the 4,096 hash slots; a shard owns a contiguous range of them.
 type Slot uint16
 
-// SlotOf hashes bytes to a slot (FNV-1a, folded, so that short names spread).
+// SlotOf hashes bytes to a slot: 64-bit FNV-1a, folded, so that short names spread. It is
+// written out because every SEND needs it and hash/fnv may allocate.
 func SlotOf(key []byte) Slot {
-	h := fnv.New64a()
-	h.Write(key)
-	sum := h.Sum64()
+	sum := uint64(14695981039346656037)
+	for _, b := range key {
+		sum = (sum ^ uint64(b)) * 1099511628211
+	}
 	return Slot((sum ^ sum>>32 ^ sum>>12) % Slots)
 }
 
@@ -163,6 +164,9 @@ func ParseConversation(src []byte) (Conversation, []byte, error) {
 		return Conversation{}, src, ErrBadConversation
 	}
 	c := Conversation{Kind: ConversationKind(src[0]), A: getID(src[1:])}
+	if c.A == 0 {
+		return Conversation{}, src, ErrBadConversation
+	}
 	rest := src[1+idSize:]
 	if c.Kind == Direct {
 		if len(rest) < idSize {

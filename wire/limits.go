@@ -38,9 +38,25 @@ const (
 	HistoryMessagesMax = 500
 	// UsersMax bounds the identifiers of one USERS and the names of one RESOLVE.
 	UsersMax = 100
-	// DedupWindow is how many of an outbox's last sends are answered again.
+	// DedupWindow is how many of an outbox's last sends are answered again, and how many
+	// a client may have unacknowledged in one conversation.
 	DedupWindow = 64
+	// OutboxesMax is how many outboxes of a user a conversation remembers.
+	OutboxesMax = 16
+	// UnreadMax is where counts of unread messages stop.
+	UnreadMax = 1_000
 	// HeartbeatSecondsMin and HeartbeatSecondsMax bound the heartbeat interval.
 	HeartbeatSecondsMin = 15
 	HeartbeatSecondsMax = 240
+	// UpgradeSeconds is how long a connection may take to become a WebSocket.
+	UpgradeSeconds = 5
+	// HelloSeconds is how long a WebSocket may take to send its HELLO.
+	HelloSeconds = 10
+	// PongSeconds is how long a client waits for PONG before it takes the link for dead.
+	PongSeconds = 10
+	// IdleGraceSeconds comes on top of one and a half heartbeat intervals before the
+	// server closes a session that sends nothing.
+	IdleGraceSeconds = 5
+	// TypingSeconds is how long a TYPING holds.
+	TypingSeconds = 6
 )

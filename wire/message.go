@@ -86,7 +86,7 @@ func ParseMessage(f Frame) (m Message, err error) {
 	m.Revision = m.Sequence + r.uint()
 	m.Time = Time(r.uint())
 	m.Content = Content{Extended: f.Extended, Bytes: r.rest()}
-	if r.err == nil && m.Revision > NumberMax {
+	if r.err == nil && (m.Sequence == 0 || m.Revision > NumberMax) {
 		r.err = ErrMalformed
 	}
 	if r.err == nil {
@@ -170,9 +170,6 @@ type Typing struct {
 	Ref    Ref
 	Author ID // 0: the user that Ref names
 }
-
-// TypingSeconds is how long a TYPING holds.
-const TypingSeconds = 6
 
 // AppendTyping appends a TYPING frame.
 func AppendTyping(dst []byte, t *Typing) []byte {

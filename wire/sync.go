@@ -112,6 +112,10 @@ func (r *reader) content(size uint64) Content {
 	}
 	c := Content{Extended: size&1 == 1, Bytes: r.src[:n:n]}
 	r.src = r.src[n:]
+	if err := c.Check(); err != nil {
+		r.fail(err)
+		return Content{}
+	}
 	return c
 }
 
