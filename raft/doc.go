@@ -1,0 +1,23 @@
+// Package raft replicates logs of opaque entries. A Node owns one log store and one
+// committer for all of its groups; a Group is one replica of one replicated log, which
+// feeds a Machine in order and pulls its entries from a Source. The package knows
+// nothing of what is in an entry.
+//
+// # What an entry goes through
+//
+// The group's batcher pulls an entry from its Source and gives it to hashicorp/raft,
+// which hands it to the group's log. The log queues it for the node's committer: all
+// that all groups have queued becomes one batch and one fsync. Once a majority has it,
+// the Machine gets it, in order.
+//
+// # What is promised
+//
+//   - Durable before applied: an entry reaches Machine.Apply only after it is on disk
+//     (fsync) on a majority, this node included if it leads.
+//   - In order, once: Machine.Apply gets every index above Machine.Record().Index once in
+//     the life of a process, ascending. A restart is the record plus a replay of the log.
+//   - Fail-stop: the first failed read or write of the log calls Options.Fatal and
+//     nothing is acknowledged afterwards.
+//   - A failed entry is unknown: Source.Failed means that the entry was not applied here
+//     before the call, not that it never will be.
+package raft
