@@ -1,0 +1,90 @@
+package storage
+
+import "parley/wire"
+
+// A Record tells how far a shard's state has come: the last log entry in it and the last
+// committed configuration. It is ingested with the state, so the two cannot differ.
+type Record struct {
+	Index, Term        uint64
+	ConfigurationIndex uint64
+	Configuration      []byte
+}
+
+// A User is an account, kept in the slot of its identifier.
+type User struct {
+	ID      wire.ID
+	Name    string
+	Version uint64 // counts changes of what others see, so that a client can ask for news
+	Hash    string // of the password, in PHC form
+	Created wire.Time
+}
+
+// A List is a row of a user's own conversation list at home: what to attach to after HELLO.
+type List struct {
+	User         wire.ID
+	Conversation wire.Conversation
+	Version      uint64 // the highest wins, so that redelivery is harmless
+	Changed      uint64 // log index at the home shard
+}
+
+// A UserIndex row tells a shard which of its conversations a user takes part in.
+type UserIndex struct {
+	User         wire.ID
+	Conversation wire.Conversation
+	Changed      uint64 // log index of the last change that this user should hear of
+}
+
+// A Conversation is the head record of a conversation.
+type Conversation struct {
+	Head     uint64 // sequence of the last message
+	Revision uint64 // counts every change
+	Time     wire.Time
+	Changed  uint64   // log index of the last change
+	SentA    uint64   // direct: how many of the messages up to Head user A wrote
+	Outboxes []Outbox // least recently used first, at most wire.OutboxesMax a user
+	Evicted  []uint32 // hashes of forgotten outboxes
+}
+
+// An Outbox remembers the last send that a conversation accepted from one outbox, which is
+// all that deduplication needs: Message.Previous links lead to the ones before.
+type Outbox struct {
+	Author, Device wire.ID
+	Epoch          uint64 // 64 random bits that name the outbox
+	Counter        uint64 // the last one accepted
+	Sequence       uint64 // the sequence that it got
+}
+
+// A Member holds how far one member of a conversation has come.
+type Member struct {
+	Delivered, Read Cursor
+}
+
+// A Cursor is a position and when its last steps were made.
+type Cursor struct {
+	Position uint64
+	Steps    []Step // oldest first, at most StepsMax
+}
+
+// A Step says that a cursor reached a position at a time.
+type Step struct {
+	Position uint64
+	Time     wire.Time
+}
+
+// A Message is one message of a conversation. Content aliases storage and is valid only
+// until the function given to View or Update returns.
+type Message struct {
+	Sequence uint64
+	Revision uint64 // of the conversation, when this message was appended
+	Time     wire.Time
+	Author   wire.ID
+	Previous uint64 // sequence of the same outbox's previous send here, 0: none
+	Content  wire.Content
+}
+
+// An Outgoing row is a command that another shard must apply: kept until it has.
+type Outgoing struct {
+	Number  uint64 // 1, 2, 3, … in a shard; never used twice
+	Target  wire.Slot
+	Command []byte
+}
