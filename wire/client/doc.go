@@ -1,0 +1,3 @@
+// Package client is the Go client of Parley: it connects, sends, receives, and keeps all
+// that whole across lost connections and restarts.
+package client

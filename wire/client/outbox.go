@@ -1,0 +1,78 @@
+package client
+
+import (
+	"parley/wire"
+)
+
+// A Key names a send: the server accepts each once, however often it is sent.
+type Key struct {
+	Epoch   uint64
+	Ref     wire.Ref
+	Counter uint64
+}
+
+// An OutboxEntry is a send that the server has not acknowledged.
+type OutboxEntry struct {
+	Key
+	// After is the conversation's head as it was known when the send was queued: the
+	// message, if it is there, comes later.
+	After   uint64
+	Content wire.Content
+}
+
+// An OutboxState is all that a store keeps.
+type OutboxState struct {
+	// Epoch names the outbox that new sends go to; 0: there is none yet.
+	Epoch uint64
+	// ClusterEpoch is the server's at the last welcome; 0: never welcomed.
+	ClusterEpoch uint64
+	// Counters are the last ones used under Epoch, acknowledged or not.
+	Counters map[wire.Ref]uint64
+	// Entries are the unacknowledged sends, those of an epoch and conversation in order of
+	// their counters. Those of an epoch that came before Epoch stand first.
+	Entries []OutboxEntry
+}
+
+// An OutboxChangeKind tells what an OutboxChange does.
+type OutboxChangeKind uint8
+
+// The kinds of changes to an outbox.
+const (
+	OutboxAdd     OutboxChangeKind = 1 // Entry is new
+	OutboxRemove  OutboxChangeKind = 2 // the entry of Key has its outcome
+	OutboxMove    OutboxChangeKind = 3 // the entry of Key gets the key To
+	OutboxRenew   OutboxChangeKind = 4 // new sends go to Key.Epoch; its counters begin at 1
+	OutboxCluster OutboxChangeKind = 5 // the server's cluster epoch is ClusterEpoch
+	OutboxCounter OutboxChangeKind = 6 // the last counter used is Key.Counter
+)
+
+// An OutboxChange is one step in the life of an outbox. Each is done whole or not at all.
+type OutboxChange struct {
+	Kind         OutboxChangeKind
+	Key          Key
+	To           Key
+	Entry        OutboxEntry
+	ClusterEpoch uint64
+}
+
+// An OutboxStore keeps a client's unacknowledged sends. A client calls it from one
+// goroutine at a time and owns it until Close.
+type OutboxStore interface {
+	// Load reads what is kept. It is called once, first.
+	Load() (OutboxState, error)
+	// Write makes changes, in order. When it returns, those that came with an OutboxAdd,
+	// OutboxMove or OutboxRenew survive a crash: the client sends nothing before. After an
+	// error the client writes no more.
+	Write(changes []OutboxChange) error
+	// Close gives the store back.
+	Close() error
+}
+
+// NewMemoryOutbox keeps sends in memory: they survive lost connections, and end with the
+// process.
+func NewMemoryOutbox() OutboxStore { return nil }
+
+// OpenFileOutbox keeps sends in a file, which is created if it is absent. They survive
+// the process and the machine. One client at a time may use it, always for the same
+// device.
+func OpenFileOutbox(path string) (OutboxStore, error) { return nil, ErrOutboxDamaged }

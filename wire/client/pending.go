@@ -1,0 +1,53 @@
+package client
+
+import (
+	"parley/wire"
+)
+
+// A Sent is the server's acknowledgement: the message is on disk on a majority.
+type Sent struct {
+	Sequence uint64
+	Time     wire.Time
+	// Found says that the message was not acknowledged but found in the conversation's
+	// history, after the server no longer knew (UNKNOWN_OUTCOME). Its author and content
+	// are those of the send.
+	Found bool
+}
+
+// A Pending is one send on its way. Any goroutine may use it.
+type Pending struct {
+	ref     wire.Ref
+	content wire.Content
+	done    chan struct{}
+	sent    Sent
+	err     error
+}
+
+func newPending(ref wire.Ref, content wire.Content) *Pending {
+	return &Pending{ref: ref, content: content, done: make(chan struct{})}
+}
+
+// Ref is the conversation.
+func (p *Pending) Ref() wire.Ref { return p.ref }
+
+// Content is what is sent; it must not be changed.
+func (p *Pending) Content() wire.Content { return p.content }
+
+// Done is closed when the outcome is known.
+func (p *Pending) Done() <-chan struct{} { return p.done }
+
+// Result is the outcome once Done is closed, and ErrUnfinished before: a *wire.Error if
+// the server refused the message for good, ErrUnknownOutcome if nobody knows.
+func (p *Pending) Result() (Sent, error) {
+	select {
+	case <-p.done:
+		return p.sent, p.err
+	default:
+		return Sent{}, ErrUnfinished
+	}
+}
+
+func (p *Pending) finish(sent Sent, err error) {
+	p.sent, p.err = sent, err
+	close(p.done)
+}
