@@ -1,6 +1,9 @@
 package wire
 
-import "strconv"
+import (
+	"math/bits"
+	"strconv"
+)
 
 func uitoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
@@ -13,14 +16,7 @@ func appendUvarint(dst []byte, n uint64) []byte {
 	return append(dst, byte(n))
 }
 
-func sizeUvarint(n uint64) int {
-	size := 1
-	for n >= 0x80 {
-		n >>= 7
-		size++
-	}
-	return size
-}
+func sizeUvarint(n uint64) int { return (bits.Len64(n|1) + 6) / 7 }
 
 // uvarint reads one number. size is 0 if src ends early and -1 if the number is
 // above NumberMax or not in its shortest form (each value has one encoding).
@@ -97,6 +93,25 @@ func (r *reader) upTo(limit uint64) uint64 {
 	return n
 }
 
+// count reads how many items of at least itemBytes each follow. It refuses a number that
+// the rest cannot hold, so that nobody allocates for items that are not there.
+func (r *reader) count(limit uint64, itemBytes int) int {
+	n := int(r.upTo(limit))
+	if n*itemBytes > len(r.src) {
+		r.fail(ErrTruncated)
+		return 0
+	}
+	return n
+}
+
+// room makes a slice for n items, nil for none.
+func room[T any](n int) []T {
+	if n == 0 {
+		return nil
+	}
+	return make([]T, 0, n)
+}
+
 // bytes reads a length and that many bytes, aliasing the source.
 func (r *reader) bytes(limit int) []byte {
 	n := r.upTo(uint64(limit))
@@ -136,6 +151,16 @@ func appendFixed64(dst []byte, n uint64) []byte {
 func appendBytes[T string | []byte](dst []byte, b T) []byte {
 	dst = appendUvarint(dst, uint64(len(b)))
 	return append(dst, b...)
+}
+
+// block reads the extension block of an item in a list, which the caller keeps.
+func (r *reader) block() string {
+	block := r.bytes(ExtensionBytesMax)
+	if err := walkExtensions(block, anyTag); err != nil {
+		r.fail(err)
+		return ""
+	}
+	return string(block)
 }
 
 func (r *reader) id() ID {

@@ -6,9 +6,8 @@ import "unicode/utf8"
 // the message (else: a placeholder), even ones may be skipped.
 type Tag uint64
 
-// The tags of version 1. Reserved, not yet used: 1 class (opaque, end-to-end
-// encrypted), 3 raw DEFLATE with its inflated length, 5 expiry, 7 reference to media,
-// 2 reply to a sequence, 4 mentions.
+// The tags of version 1. Only TagReplyTo has a meaning yet; a server carries the others
+// as they are. PROTOCOL.md says what each is reserved for.
 const (
 	TagClass    Tag = 1
 	TagReplyTo  Tag = 2
@@ -16,6 +15,13 @@ const (
 	TagMentions Tag = 4
 	TagExpiry   Tag = 5
 	TagMedia    Tag = 7
+)
+
+// Tags from TagServerMin to TagServerMax are set by servers only (edited, deleted,
+// reactions, …): a SEND that has one is refused.
+const (
+	TagServerMin Tag = 64
+	TagServerMax Tag = 127
 )
 
 // A Content is what a message says: the same bytes in SEND, in the log, on disk and in
@@ -38,10 +44,24 @@ func (c Content) Body() (extensions, body []byte, err error) {
 	if r.err != nil {
 		return nil, nil, r.err
 	}
-	if err := walkExtensions(block, func(Tag, []byte) error { return nil }); err != nil {
+	if err := walkExtensions(block, anyTag); err != nil {
 		return nil, nil, err
 	}
 	return block, r.src, nil
+}
+
+// checkSent is Check for what a client may say.
+func (c Content) checkSent() error {
+	block, _, err := c.Body()
+	if err != nil || len(block) == 0 {
+		return err
+	}
+	return walkExtensions(block, func(tag Tag, _ []byte) error {
+		if tag >= TagServerMin && tag <= TagServerMax {
+			return ErrExtension
+		}
+		return nil
+	})
 }
 
 // Check reports whether the content is within its limit and its extension block well formed.
@@ -67,6 +87,8 @@ func AppendExtension(block []byte, tag Tag, value []byte) []byte {
 func AppendContent(dst, block, body []byte) []byte {
 	return append(appendBytes(dst, block), body...)
 }
+
+func anyTag(Tag, []byte) error { return nil }
 
 func walkExtensions(block []byte, fn func(Tag, []byte) error) error {
 	r := reader{src: block}

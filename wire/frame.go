@@ -6,9 +6,10 @@ import "errors"
 // ones that it does not know.
 type Type uint8
 
-// The frame types of version 1; C is sent by clients, S by servers. 37 to 47 are
-// reserved for changes, 49 to 63 for groups, 65 to 71 for media, 73 to 79 for
-// end-to-end encryption and 80 to 95 for presence.
+// The frame types of version 1; C is sent by clients, S by servers. Reserved are 7 and 9
+// for the session, 37 to 47 for changes, 49 to 63 for groups, 65 to 71 for media, 73 to
+// 87 for end-to-end encryption, 88 to 95 for presence, and 126 and 127 for types beyond
+// seven bits; PROTOCOL.md says what each is meant for.
 const (
 	TypeHello         Type = 1  // C
 	TypeWelcome       Type = 3  // S
@@ -98,7 +99,8 @@ func NextFrame(src []byte) (f Frame, rest []byte, err error) {
 }
 
 // open starts a frame in dst; closeFrame fills in the length. One byte is set aside for
-// it, and the body moves by one or two if it turns out to be longer.
+// it, and the body moves by one or two if it turns out to be longer: less than 1 µs for a
+// whole page. Frames that carry one content know their length and use header instead.
 func open(dst []byte, t Type, extended bool) ([]byte, int) {
 	b := byte(t)
 	if extended {
@@ -106,6 +108,15 @@ func open(dst []byte, t Type, extended bool) ([]byte, int) {
 	}
 	dst = append(dst, b, 0)
 	return dst, len(dst)
+}
+
+// header appends type and length of a frame whose body has exactly size bytes.
+func header(dst []byte, t Type, extended bool, size int) []byte {
+	b := byte(t)
+	if extended {
+		b |= extendedFlag
+	}
+	return appendUvarint(append(dst, b), uint64(size))
 }
 
 func closeFrame(dst []byte, start int) []byte {

@@ -78,12 +78,7 @@ func AppendPage(dst []byte, p *Page) []byte {
 		dst = appendUvarint(dst, uint64(m.Author))
 		dst = appendUvarint(dst, m.Revision-m.Sequence)
 		dst = appendUvarint(dst, uint64(m.Time-time))
-		size := uint64(len(m.Content.Bytes)) << 1
-		if m.Content.Extended {
-			size |= 1
-		}
-		dst = appendUvarint(dst, size)
-		dst = append(dst, m.Content.Bytes...)
+		dst = appendContent(dst, m.Content)
 		sequence, time = m.Sequence, m.Time
 	}
 	return closeFrame(dst, start)
@@ -93,6 +88,9 @@ func AppendPage(dst []byte, p *Page) []byte {
 // whoever fills one starts from it and stops before FrameBytesMax.
 const PageHeaderBytes = 4 + 8 + 7 + 8 + 8 + 2
 
+// pageMessageBytesMin is the shortest message of a PAGE: five numbers of one byte.
+const pageMessageBytesMin = 5
+
 // PageMessageBytes bounds what one message adds to a PAGE: five numbers and the content.
 func PageMessageBytes(m *PageMessage) int { return 5*8 + len(m.Content.Bytes) }
 
@@ -100,7 +98,8 @@ func PageMessageBytes(m *PageMessage) int { return 5*8 + len(m.Content.Bytes) }
 func ParsePage(f Frame) (p Page, err error) {
 	r := f.fields()
 	p.Correlation, p.Ref, p.Flags, p.Head = r.uint(), r.ref(), r.uint(), r.uint()
-	n := r.upTo(HistoryMessagesMax)
+	n := r.count(HistoryMessagesMax, pageMessageBytesMin)
+	p.Messages = room[PageMessage](n)
 	var sequence uint64
 	var time Time
 	for range n {
@@ -113,7 +112,7 @@ func ParsePage(f Frame) (p Page, err error) {
 		m.Author = ID(r.upTo(1<<IDBits - 1))
 		m.Revision = m.Sequence + r.uint()
 		m.Time = time + Time(r.uint())
-		m.Content = r.content(r.upTo(ContentBytesMax<<1 | 1))
+		m.Content = r.content(ContentBytesMax)
 		if r.err == nil && (step == 0 || m.Revision > NumberMax || m.Time > NumberMax) {
 			r.fail(ErrMalformed)
 		}

@@ -9,11 +9,15 @@ const (
 	Subprotocol = "parley.v1"
 	// NumberMax is the greatest integer on the wire: exact in a JavaScript number.
 	NumberMax = 1<<53 - 1
-	// FrameBytesMax bounds a frame with its header. A WebSocket message is bounded
-	// by MessageBytesMax, so that one can carry HELLO, SYNC and a full outbox.
+	// FrameBytesMax bounds a frame with its header, in bytes: one frame of the longest
+	// content, or a page of some hundred short messages.
 	FrameBytesMax = 64 << 10
-	// MessageBytesMax bounds one WebSocket message, in bytes.
+	// MessageBytesMax bounds one WebSocket message of a client, in bytes: HELLO, SYNC and
+	// the outbox's SENDs fit in one, and a longer outbox goes in several.
 	MessageBytesMax = 128 << 10
+	// ServerMessageBytesMax bounds one WebSocket message of a server, in bytes: all that
+	// may be queued for a session (256 KiB) and the pages it asked for, in one write.
+	ServerMessageBytesMax = 512 << 10
 	// ContentBytesMax bounds the content of one message with its extensions, in bytes.
 	ContentBytesMax = 16 << 10
 	// ExtensionBytesMax bounds the extension block of one frame, in bytes.
@@ -43,8 +47,6 @@ const (
 	DedupWindow = 64
 	// OutboxesMax is how many outboxes of a user a conversation remembers.
 	OutboxesMax = 16
-	// UnreadMax is where counts of unread messages stop.
-	UnreadMax = 1_000
 	// HeartbeatSecondsMin and HeartbeatSecondsMax bound the heartbeat interval.
 	HeartbeatSecondsMin = 15
 	HeartbeatSecondsMax = 240
@@ -54,6 +56,9 @@ const (
 	HelloSeconds = 10
 	// PongSeconds is how long a client waits for PONG before it takes the link for dead.
 	PongSeconds = 10
+	// SuspectSeconds is how long a push may wait for its delivered cursor before the
+	// server takes the session for gone and the device for offline.
+	SuspectSeconds = 15
 	// IdleGraceSeconds comes on top of one and a half heartbeat intervals before the
 	// server closes a session that sends nothing.
 	IdleGraceSeconds = 5

@@ -10,15 +10,16 @@ type Send struct {
 
 // AppendSend appends a SEND frame.
 func AppendSend(dst []byte, s *Send) []byte {
-	dst, start := open(dst, TypeSend, s.Content.Extended)
+	size := sizeUvarint(s.Correlation) + sizeUvarint(uint64(s.Ref)) + sizeUvarint(s.Counter) + len(s.Content.Bytes)
+	dst = header(dst, TypeSend, s.Content.Extended, size)
 	dst = appendUvarint(dst, s.Correlation)
 	dst = appendUvarint(dst, uint64(s.Ref))
 	dst = appendUvarint(dst, s.Counter)
-	dst = append(dst, s.Content.Bytes...)
-	return closeFrame(dst, start)
+	return append(dst, s.Content.Bytes...)
 }
 
-// ParseSend reads a SEND frame; the content aliases it.
+// ParseSend reads a SEND frame; the content aliases it. Tags that only servers set are
+// refused, or an author could forge what a server says about a message.
 func ParseSend(f Frame) (s Send, err error) {
 	r := reader{src: f.Body}
 	s.Correlation, s.Ref, s.Counter = r.uint(), r.ref(), r.uint()
@@ -28,7 +29,7 @@ func ParseSend(f Frame) (s Send, err error) {
 	}
 	if r.err == nil && len(s.Content.Bytes) <= ContentBytesMax {
 		// A body beyond its limit has a code of its own, so it is the server's to refuse.
-		r.err = s.Content.Check()
+		r.err = s.Content.checkSent()
 	}
 	return s, r.err
 }
@@ -68,14 +69,15 @@ type Message struct {
 
 // AppendMessage appends a MESSAGE frame.
 func AppendMessage(dst []byte, m *Message) []byte {
-	dst, start := open(dst, TypeMessage, m.Content.Extended)
+	size := sizeUvarint(uint64(m.Ref)) + sizeUvarint(m.Sequence) + sizeUvarint(uint64(m.Author)) +
+		sizeUvarint(m.Revision-m.Sequence) + sizeUvarint(uint64(m.Time)) + len(m.Content.Bytes)
+	dst = header(dst, TypeMessage, m.Content.Extended, size)
 	dst = appendUvarint(dst, uint64(m.Ref))
 	dst = appendUvarint(dst, m.Sequence)
 	dst = appendUvarint(dst, uint64(m.Author))
 	dst = appendUvarint(dst, m.Revision-m.Sequence)
 	dst = appendUvarint(dst, uint64(m.Time))
-	dst = append(dst, m.Content.Bytes...)
-	return closeFrame(dst, start)
+	return append(dst, m.Content.Bytes...)
 }
 
 // ParseMessage reads a MESSAGE frame; the content aliases it.

@@ -51,6 +51,10 @@ type ConversationState struct {
 	OtherDelivered uint64 // the other user's; in a group, of all members the least
 	OtherRead      uint64
 	Preview        *Preview // the message at Head; nil: not asked for
+	// Extensions is an extension block (see Extensions), empty in version 1: room for what
+	// a member sets for a conversation, and for what groups add. A string, so that it
+	// outlives the frame.
+	Extensions string
 }
 
 // A Preview is the beginning of a conversation's last message.
@@ -58,6 +62,15 @@ type Preview struct {
 	Author  ID // 0: the user that Ref names
 	Content Content
 }
+
+// The parts that may follow the numbers of a ConversationState.
+const (
+	partPreview    = 1 << 0
+	partExtensions = 1 << 1
+)
+
+// conversationStateBytesMin is the shortest item: ten numbers and the parts.
+const conversationStateBytesMin = 11
 
 // AppendConversationState appends an item of CONVERSATIONS. Cursors are sent as their
 // distance from the head: zeros in the usual case, one byte each.
@@ -72,17 +85,22 @@ func AppendConversationState(dst []byte, c *ConversationState) []byte {
 	dst = appendUvarint(dst, c.Head-c.Read)
 	dst = appendUvarint(dst, c.Head-c.OtherDelivered)
 	dst = appendUvarint(dst, c.Head-c.OtherRead)
-	if c.Preview == nil {
-		return appendUvarint(dst, 0)
+	parts := uint64(0)
+	if c.Preview != nil {
+		parts |= partPreview
 	}
-	extended := uint64(0)
-	if c.Preview.Content.Extended {
-		extended = 1
+	if c.Extensions != "" {
+		parts |= partExtensions
 	}
-	size := uint64(len(c.Preview.Content.Bytes))<<1 | extended
-	dst = appendUvarint(dst, size+1)
-	dst = appendUvarint(dst, uint64(c.Preview.Author))
-	return append(dst, c.Preview.Content.Bytes...)
+	dst = appendUvarint(dst, parts)
+	if c.Extensions != "" {
+		dst = appendBytes(dst, c.Extensions)
+	}
+	if c.Preview != nil {
+		dst = appendUvarint(dst, uint64(c.Preview.Author))
+		dst = appendContent(dst, c.Preview.Content)
+	}
+	return dst
 }
 
 func (r *reader) conversationState() (c ConversationState) {
@@ -94,17 +112,35 @@ func (r *reader) conversationState() (c ConversationState) {
 	if c.Revision > NumberMax {
 		r.fail(ErrMalformed)
 	}
-	size := r.upTo(PreviewBytesMax<<1 | 1 + 1)
-	if size == 0 {
-		return c
+	parts := r.uint()
+	if parts&^(partPreview|partExtensions) != 0 {
+		r.fail(ErrMalformed)
 	}
-	c.Preview = &Preview{Author: ID(r.upTo(1<<IDBits - 1))}
-	c.Preview.Content = r.content(size - 1)
+	if parts&partExtensions != 0 {
+		c.Extensions = r.block()
+		if c.Extensions == "" {
+			r.fail(ErrMalformed) // an empty block is said by its absence
+		}
+	}
+	if parts&partPreview != 0 && r.err == nil {
+		c.Preview = &Preview{Author: ID(r.upTo(1<<IDBits - 1))}
+		c.Preview.Content = r.content(PreviewBytesMax)
+	}
 	return c
 }
 
-// content reads the bytes of a content whose length and extended bit are one number.
-func (r *reader) content(size uint64) Content {
+// appendContent appends a content in a list: length and extended bit as one number.
+func appendContent(dst []byte, c Content) []byte {
+	size := uint64(len(c.Bytes)) << 1
+	if c.Extended {
+		size |= 1
+	}
+	return append(appendUvarint(dst, size), c.Bytes...)
+}
+
+// content reads a content in a list, aliasing the source.
+func (r *reader) content(limit uint64) Content {
+	size := r.upTo(limit<<1 | 1)
 	n := size >> 1
 	if n > uint64(len(r.src)) {
 		r.fail(ErrTruncated)
@@ -144,7 +180,8 @@ func AppendConversations(dst []byte, c *Conversations) []byte {
 func ParseConversations(f Frame) (c Conversations, err error) {
 	r := f.fields()
 	c.Correlation, c.Flags = r.uint(), r.uint()
-	n := r.upTo(SyncItemsMax)
+	n := r.count(SyncItemsMax, conversationStateBytesMin)
+	c.Items = room[ConversationState](n)
 	for range n {
 		if r.err != nil {
 			break

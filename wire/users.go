@@ -28,7 +28,8 @@ func AppendUsers(dst []byte, u *Users) []byte {
 func ParseUsers(f Frame) (u Users, err error) {
 	r := f.fields()
 	u.Correlation = r.uint()
-	n := r.upTo(UsersMax)
+	n := r.count(UsersMax, 2)
+	u.Queries = room[UserQuery](n)
 	for range n {
 		if r.err != nil {
 			break
@@ -59,7 +60,8 @@ func AppendResolve(dst []byte, q *Resolve) []byte {
 func ParseResolve(f Frame) (q Resolve, err error) {
 	r := f.fields()
 	q.Correlation = r.uint()
-	n := r.upTo(UsersMax)
+	n := r.count(UsersMax, 1)
+	q.Names = room[string](n)
 	for range n {
 		if r.err != nil {
 			break
@@ -75,6 +77,9 @@ type User struct {
 	ID      ID
 	Version uint64
 	Name    string
+	// Extensions is an extension block (see Extensions), empty in version 1: room for
+	// pictures and the like. A string, so that users can be compared.
+	Extensions string
 }
 
 // A UserList answers USERS and RESOLVE.
@@ -92,6 +97,7 @@ func AppendUserList(dst []byte, l *UserList) []byte {
 		dst = appendUvarint(dst, uint64(u.ID))
 		dst = appendUvarint(dst, u.Version)
 		dst = appendBytes(dst, u.Name)
+		dst = appendBytes(dst, u.Extensions)
 	}
 	return closeFrame(dst, start)
 }
@@ -100,12 +106,15 @@ func AppendUserList(dst []byte, l *UserList) []byte {
 func ParseUserList(f Frame) (l UserList, err error) {
 	r := f.fields()
 	l.Correlation = r.uint()
-	n := r.upTo(UsersMax)
+	n := r.count(UsersMax, 4)
+	l.Users = room[User](n)
 	for range n {
 		if r.err != nil {
 			break
 		}
-		l.Users = append(l.Users, User{ID: r.id(), Version: r.uint(), Name: string(r.bytes(NameBytesMax))})
+		l.Users = append(l.Users, User{
+			ID: r.id(), Version: r.uint(), Name: string(r.bytes(NameBytesMax)), Extensions: r.block(),
+		})
 	}
 	return l, r.end()
 }
