@@ -4,134 +4,153 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"parley/wire"
 )
-
-// entryVersion is the first byte of every log entry; replicas refuse a newer one.
-const entryVersion = 1
 
 // ErrBadEntry reports a log entry that cannot be decoded: a replica stops on it,
 // because it cannot stay equal to the others.
 var ErrBadEntry = errors.New("shard: bad log entry")
 
-// commandKind is the first byte of a command in an entry.
+// An entry is
+//
+//	version  1 byte
+//	checksum 4 bytes, little endian: CRC-32C of all that follows
+//	origin   8 bytes, little endian: names the proposer's batch
+//	time     varint: the leader's clock
+//	commands to the end
+//
+// The log store has checksums of its own; this one also covers the way between
+// processes, and a defect in either.
+const (
+	entryVersion     = 1
+	entryChecksumEnd = 1 + 4
+	entryHeaderBytes = entryChecksumEnd + 8 + binary.MaxVarintLen64
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// commandKind is the first byte of a command in an entry. Kinds are never reused; a
+// replica stops on one that it does not know, so a new one is proposed only once the
+// cluster's version says that every replica knows it.
 type commandKind uint8
 
 const (
-	commandSend       commandKind = 1
-	commandCursor     commandKind = 2
-	commandCreateUser commandKind = 3
-	commandListAdd    commandKind = 4
-	commandOutgoing   commandKind = 5 // rows of the cross-shard outbox are done
+	commandSend         commandKind = 1
+	commandCursor       commandKind = 2
+	commandCreateUser   commandKind = 3
+	commandListAdd      commandKind = 4
+	commandOutgoingDone commandKind = 5 // a row of the cross-shard outbox is done
 )
 
-// A sendCommand appends a message to a conversation.
-type sendCommand struct {
-	Conversation wire.Conversation
-	Author       wire.ID
-	Device       wire.ID
-	Epoch        uint64
-	Counter      uint64
-	PeerKnown    bool // the edge has seen the peer's account
-	Content      wire.Content
+// A command is one replicated change in its decoded form. Which fields mean something
+// depends on the kind. Bytes alias the entry.
+type command struct {
+	kind         commandKind
+	cursorKind   wire.CursorKind   // cursor
+	peerKnown    bool              // send: the edge has seen the peer's account
+	tooLarge     bool              // send: the body was beyond its limit and left out
+	conversation wire.Conversation // send, cursor, list add
+	user         wire.ID           // send: author; create user, list add, cursor: whose
+	device       wire.ID           // send
+	epoch        uint64            // send: names the outbox
+	number       uint64            // send: counter; cursor: position; list add: version; outgoing done: row
+	content      wire.Content      // send
+	name, hash   []byte            // create user
 }
 
-// A cursorCommand moves a member's cursor forward.
-type cursorCommand struct {
-	Conversation wire.Conversation
-	User         wire.ID
-	Kind         wire.CursorKind
-	Position     uint64
+// Flags of a send.
+const (
+	sendPeerKnown = 1 << iota
+	sendExtended
+	sendTooLarge
+	sendFlagsEnd
+)
+
+// appendEntryHeader starts an entry; sealEntry completes it.
+func appendEntryHeader(dst []byte, origin uint64, time wire.Time) []byte {
+	dst = append(dst, entryVersion, 0, 0, 0, 0)
+	dst = binary.LittleEndian.AppendUint64(dst, origin)
+	return binary.AppendUvarint(dst, uint64(time))
 }
 
-// A createUserCommand adds an account whose name and id live in this shard.
-type createUserCommand struct {
-	ID   wire.ID
-	Name string
-	Hash string
+func sealEntry(entry []byte) {
+	binary.LittleEndian.PutUint32(entry[1:], crc32.Checksum(entry[entryChecksumEnd:], castagnoli))
 }
 
-// A listAddCommand adds a conversation to a user's own list at home.
-type listAddCommand struct {
-	User         wire.ID
-	Conversation wire.Conversation
-	Version      uint64
-	From         uint32 // the shard that told, and the number of its outgoing row
-	Number       uint64
-}
-
-// entryHeader begins an entry: what the leader stamped into it.
-type entryHeader struct {
-	Time   wire.Time
-	Origin uint64 // names the proposer's batch, so that its replica answers the senders
-}
-
-func appendHeader(dst []byte, h entryHeader) []byte {
-	dst = append(dst, entryVersion)
-	dst = binary.AppendUvarint(dst, uint64(h.Time))
-	return binary.LittleEndian.AppendUint64(dst, h.Origin)
-}
-
-func parseHeader(src []byte) (h entryHeader, rest []byte, err error) {
-	if len(src) == 0 || src[0] != entryVersion {
-		return h, nil, fmt.Errorf("%w: version", ErrBadEntry)
+// appendSend appends a message. A body beyond its limit is left out: it can only be
+// refused, but only apply may say so, since it may be a retry of something else.
+func appendSend(dst []byte, m *Send) []byte {
+	flags, body := uint64(0), m.Content.Bytes
+	if m.PeerKnown {
+		flags |= sendPeerKnown
 	}
-	d := decoder{src: src[1:]}
-	h.Time = wire.Time(d.uint())
-	h.Origin = d.fixed64()
-	return h, d.src, d.err
-}
-
-func appendSend(dst []byte, c *sendCommand) []byte {
-	flags := uint64(0)
-	if c.PeerKnown {
-		flags |= 1
+	if m.Content.Extended {
+		flags |= sendExtended
 	}
-	if c.Content.Extended {
-		flags |= 2
+	if len(body) > wire.ContentBytesMax {
+		flags, body = flags|sendTooLarge, nil
 	}
 	dst = append(dst, byte(commandSend))
-	dst = wire.AppendConversation(dst, c.Conversation)
-	dst = wire.AppendID(dst, c.Author)
-	dst = wire.AppendID(dst, c.Device)
-	dst = binary.LittleEndian.AppendUint64(dst, c.Epoch)
-	dst = binary.AppendUvarint(dst, c.Counter)
-	dst = binary.AppendUvarint(dst, flags)
-	return appendBytes(dst, c.Content.Bytes)
+	dst = wire.AppendConversation(dst, m.Conversation)
+	dst = wire.AppendID(dst, m.Author)
+	dst = wire.AppendID(dst, m.Device)
+	dst = binary.LittleEndian.AppendUint64(dst, m.Epoch)
+	dst = binary.AppendUvarint(dst, m.Counter)
+	dst = append(dst, byte(flags))
+	return appendBytes(dst, body)
 }
 
-func appendCursor(dst []byte, c *cursorCommand) []byte {
+func appendCursor(dst []byte, c *Cursor) []byte {
 	dst = append(dst, byte(commandCursor))
 	dst = wire.AppendConversation(dst, c.Conversation)
 	dst = wire.AppendID(dst, c.User)
 	return binary.AppendUvarint(dst, c.Position<<2|uint64(c.Kind))
 }
 
-func appendCreateUser(dst []byte, c *createUserCommand) []byte {
+func appendCreateUser(dst []byte, id wire.ID, name, hash string) []byte {
 	dst = append(dst, byte(commandCreateUser))
-	dst = wire.AppendID(dst, c.ID)
-	dst = appendBytes(dst, []byte(c.Name))
-	return appendBytes(dst, []byte(c.Hash))
+	dst = wire.AppendID(dst, id)
+	dst = appendBytes(dst, name)
+	return appendBytes(dst, hash)
 }
 
-func appendListAdd(dst []byte, c *listAddCommand) []byte {
+func appendListAdd(dst []byte, user wire.ID, c wire.Conversation, version uint64) []byte {
 	dst = append(dst, byte(commandListAdd))
-	dst = wire.AppendID(dst, c.User)
-	dst = wire.AppendConversation(dst, c.Conversation)
-	dst = binary.AppendUvarint(dst, c.Version)
-	dst = binary.AppendUvarint(dst, uint64(c.From))
-	return binary.AppendUvarint(dst, c.Number)
+	dst = wire.AppendID(dst, user)
+	dst = wire.AppendConversation(dst, c)
+	return binary.AppendUvarint(dst, version)
 }
 
 func appendOutgoingDone(dst []byte, number uint64) []byte {
-	dst = append(dst, byte(commandOutgoing))
+	dst = append(dst, byte(commandOutgoingDone))
 	return binary.AppendUvarint(dst, number)
 }
 
-func appendBytes(dst, b []byte) []byte {
+func appendBytes[T string | []byte](dst []byte, b T) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(b)))
 	return append(dst, b...)
+}
+
+// parseEntry decodes a whole entry before any of it is applied. dst is reused.
+func parseEntry(dst []command, src []byte) (origin uint64, time wire.Time, commands []command, err error) {
+	if len(src) < entryChecksumEnd || src[0] != entryVersion {
+		return 0, 0, dst, fmt.Errorf("%w: not of version %d", ErrBadEntry, entryVersion)
+	}
+	if crc32.Checksum(src[entryChecksumEnd:], castagnoli) != binary.LittleEndian.Uint32(src[1:]) {
+		return 0, 0, dst, fmt.Errorf("%w: checksum", ErrBadEntry)
+	}
+	d := decoder{src: src[entryChecksumEnd:]}
+	origin, time = d.fixed64(), wire.Time(d.uint())
+	commands, err = d.commands(dst)
+	return origin, time, commands, err
+}
+
+// parseCommands decodes commands without an entry around them.
+func parseCommands(src []byte) ([]command, error) {
+	d := decoder{src: src}
+	return d.commands(nil)
 }
 
 // A decoder reads commands; the first error sticks.
@@ -140,17 +159,74 @@ type decoder struct {
 	err error
 }
 
-func (d *decoder) fail() {
+func (d *decoder) commands(dst []command) ([]command, error) {
+	for len(d.src) > 0 && d.err == nil {
+		dst = append(dst, command{})
+		d.command(&dst[len(dst)-1])
+	}
+	return dst, d.err
+}
+
+func (d *decoder) command(c *command) {
+	c.kind = commandKind(d.byte())
+	switch c.kind {
+	case commandSend:
+		d.send(c)
+	case commandCursor:
+		c.conversation, c.user = d.conversation(), d.id()
+		n := d.uint()
+		c.number, c.cursorKind = n>>2, wire.CursorKind(n&3)
+		if c.cursorKind > wire.Read {
+			d.fail("cursor kind")
+		}
+	case commandCreateUser:
+		c.user, c.name, c.hash = d.id(), d.bytes(), d.bytes()
+	case commandListAdd:
+		c.user, c.conversation, c.number = d.id(), d.conversation(), d.uint()
+	case commandOutgoingDone:
+		c.number = d.uint()
+	default:
+		d.fail("unknown command")
+	}
+}
+
+func (d *decoder) send(c *command) {
+	c.conversation = d.conversation()
+	c.user, c.device = d.id(), d.id()
+	c.epoch, c.number = d.fixed64(), d.uint()
+	flags := d.byte()
+	if flags >= sendFlagsEnd {
+		d.fail("send flags")
+	}
+	c.peerKnown, c.tooLarge = flags&sendPeerKnown != 0, flags&sendTooLarge != 0
+	c.content = wire.Content{Extended: flags&sendExtended != 0, Bytes: d.bytes()}
+	if len(c.content.Bytes) > wire.ContentBytesMax {
+		d.fail("content too large")
+	}
+}
+
+func (d *decoder) fail(what string) {
 	if d.err == nil {
-		d.err = fmt.Errorf("%w: ends early", ErrBadEntry)
+		d.err = fmt.Errorf("%w: %s", ErrBadEntry, what)
 	}
 	d.src = nil
 }
 
+func (d *decoder) byte() byte {
+	if len(d.src) == 0 {
+		d.fail("ends early")
+		return 0
+	}
+	b := d.src[0]
+	d.src = d.src[1:]
+	return b
+}
+
+// uint reads a varint in its shortest form, so that a command has one encoding.
 func (d *decoder) uint() uint64 {
 	n, size := binary.Uvarint(d.src)
-	if size <= 0 {
-		d.fail()
+	if size <= 0 || size > 1 && d.src[size-1] == 0 {
+		d.fail("number")
 		return 0
 	}
 	d.src = d.src[size:]
@@ -159,7 +235,7 @@ func (d *decoder) uint() uint64 {
 
 func (d *decoder) fixed64() uint64 {
 	if len(d.src) < 8 {
-		d.fail()
+		d.fail("ends early")
 		return 0
 	}
 	n := binary.LittleEndian.Uint64(d.src)
@@ -170,7 +246,7 @@ func (d *decoder) fixed64() uint64 {
 func (d *decoder) bytes() []byte {
 	n := d.uint()
 	if n > uint64(len(d.src)) {
-		d.fail()
+		d.fail("ends early")
 		return nil
 	}
 	b := d.src[:n:n]
@@ -180,8 +256,8 @@ func (d *decoder) bytes() []byte {
 
 func (d *decoder) id() wire.ID {
 	id, rest, err := wire.ParseKeyID(d.src)
-	if err != nil {
-		d.fail()
+	if err != nil || id == 0 {
+		d.fail("identifier")
 		return 0
 	}
 	d.src = rest
@@ -191,43 +267,9 @@ func (d *decoder) id() wire.ID {
 func (d *decoder) conversation() wire.Conversation {
 	c, rest, err := wire.ParseConversation(d.src)
 	if err != nil {
-		d.fail()
+		d.fail("conversation")
 		return c
 	}
 	d.src = rest
 	return c
-}
-
-func (d *decoder) kind() commandKind {
-	if len(d.src) == 0 {
-		d.fail()
-		return 0
-	}
-	k := commandKind(d.src[0])
-	d.src = d.src[1:]
-	return k
-}
-
-func (d *decoder) send(c *sendCommand) {
-	c.Conversation = d.conversation()
-	c.Author, c.Device = d.id(), d.id()
-	c.Epoch, c.Counter = d.fixed64(), d.uint()
-	flags := d.uint()
-	c.PeerKnown = flags&1 != 0
-	c.Content = wire.Content{Extended: flags&2 != 0, Bytes: d.bytes()}
-}
-
-func (d *decoder) cursor(c *cursorCommand) {
-	c.Conversation, c.User = d.conversation(), d.id()
-	n := d.uint()
-	c.Position, c.Kind = n>>2, wire.CursorKind(n&3)
-}
-
-func (d *decoder) createUser(c *createUserCommand) {
-	c.ID, c.Name, c.Hash = d.id(), string(d.bytes()), string(d.bytes())
-}
-
-func (d *decoder) listAdd(c *listAddCommand) {
-	c.User, c.Conversation = d.id(), d.conversation()
-	c.Version, c.From, c.Number = d.uint(), uint32(d.uint()), d.uint()
 }

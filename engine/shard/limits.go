@@ -9,18 +9,42 @@ const (
 	EntryCommandsMax = 512
 	// EntryBytesMax bounds one log entry, in bytes.
 	EntryBytesMax = 64 << 10
-	// QueueBytesMax bounds the commands that wait for a place in an entry, in bytes.
-	// Beyond it a send is refused with OVERLOADED: two seconds' work at 60,000 a second.
+	// QueueBytesMax bounds the sends that wait for a place in an entry, in bytes. Beyond
+	// it a send is refused with OVERLOADED: two seconds' work at 60,000 a second.
 	QueueBytesMax = 8 << 20
+	// CursorsMax bounds the moved cursors that wait; folded, so one for each member,
+	// conversation and kind.
+	CursorsMax = 64 << 10
+	// ControlsMax bounds the other commands that wait: account creations, rows of other
+	// shards, acknowledgements of own rows.
+	ControlsMax = 4096
+	// ControlBytesMax bounds one of them, so that it always finds a place in an entry.
+	ControlBytesMax = 4 << 10
 	// OutgoingMax bounds the cross-shard rows that wait for their acknowledgement. Beyond
 	// it a command that would add one is refused with OVERLOADED.
 	OutgoingMax = 100_000
-	// UnreadMax is where unread counts stop: a member with more unread messages sees
-	// this number. Counting further would read the conversation from disk.
-	UnreadMax = 1_000
-	// ConversationsCachedMax bounds the decoded conversation records kept in memory.
-	ConversationsCachedMax = 200_000
+	// EvictedMax bounds the forgotten outboxes whose hashes a conversation keeps, for each
+	// user. An outbox is mistaken for a new one only after that user has used OutboxesMax +
+	// EvictedMax newer ones in the conversation.
+	EvictedMax = 64
+	// ConversationsCachedMax bounds the decoded conversation records kept in memory: at
+	// about 0.4 KiB each, 1.5 KiB at most, some 13 MiB a shard.
+	ConversationsCachedMax = 32 << 10
+	// PasswordHashBytesMax bounds the hash that an account keeps, in bytes.
+	PasswordHashBytesMax = 512
 )
 
 // dedupWindow is how many of an outbox's last sends are answered again.
 const dedupWindow = wire.DedupWindow
+
+const (
+	// reservedCommands and reservedBytes are the room that sends leave in an entry while
+	// controls or cursors wait, so that a flood of sends delays but never starves them.
+	reservedCommands = 64
+	reservedBytes    = 2 * ControlBytesMax
+	// laneTurnBytes is what one author may add to an entry before the next one's turn,
+	// when more waits than fits: some 20 short messages.
+	laneTurnBytes = 2 << 10
+	// countedCursors is how many cursors must wait before each user's are counted.
+	countedCursors = 4096
+)

@@ -4,14 +4,28 @@ import (
 	"errors"
 	"sync"
 
+	"parley/raft"
 	"parley/wire"
 )
 
-// Errors of a queue. Both mean: nothing was decided, try again.
+// Errors of a queue. All mean: nothing was decided, try again.
 var (
 	ErrOverloaded = errors.New("shard: queue is full")
+	ErrNotLeader  = errors.New("shard: this replica does not lead")
 	ErrClosed     = errors.New("shard: closed")
 )
+
+// CodeOf is the code that refuses a send or a cursor which the queue did not take, or
+// whose entry failed. It is always one of those that say: again, under the same counter.
+func CodeOf(err error) wire.Code {
+	switch {
+	case errors.Is(err, ErrOverloaded):
+		return wire.CodeOverloaded
+	case errors.Is(err, ErrNotLeader), errors.Is(err, raft.ErrNotLeader), errors.Is(err, ErrClosed), errors.Is(err, raft.ErrClosed):
+		return wire.CodeNotLeader
+	}
+	return wire.CodeTimeout
+}
 
 // An Origin says who waits for a send: a session's handle on this node and the
 // correlation of its request.
@@ -26,10 +40,10 @@ type Send struct {
 	Conversation wire.Conversation
 	Author       wire.ID
 	Device       wire.ID
-	Epoch        uint64
+	Epoch        uint64 // names the outbox
 	Counter      uint64
-	PeerKnown    bool
-	Content      wire.Content
+	PeerKnown    bool         // the edge has seen the other user's account
+	Content      wire.Content // copied
 }
 
 // A Cursor is one moved cursor on its way into the log.
@@ -37,20 +51,15 @@ type Cursor struct {
 	Session      uint64
 	Conversation wire.Conversation
 	User         wire.ID
-	Kind         wire.CursorKind
+	Kind         wire.CursorKind // Delivered or Read
 	Position     uint64
 }
 
-type cursorKey struct {
-	conversation wire.Conversation
-	user         wire.ID
-	kind         wire.CursorKind
-}
-
-// control is a command that one caller waits for.
+// A control is one or more commands that one caller waits for together.
 type control struct {
 	command []byte
-	done    chan error
+	count   int
+	done    chan error // of capacity 1: whoever takes the control answers it once
 }
 
 // A batch is the commands of one entry that this node proposed: sends first, then
@@ -59,95 +68,89 @@ type batch struct {
 	origin   uint64
 	origins  []Origin
 	controls []control
-	cursors  []uint64 // the session that each cursor came from
+	cursors  []Cursor
 }
 
-// A Queue collects a shard's commands and packs them into entries. It is the source
-// that the Raft group pulls from, so that what queues while an entry is written goes
-// into the next one: batching without a timer. Any goroutine may add to it.
+// A Queue collects a shard's commands and packs them into entries. It is what the Raft
+// group pulls from, so that whatever queues while an entry is written goes into the next
+// one: batching without a timer. Any goroutine may add to it.
+//
+// As long as all that waits fits into one entry, it goes in the order it came. When more
+// waits, each author gets a turn, so that a flood delays its author and few others.
 type Queue struct {
 	now  func() wire.Time
 	kick func()
 
 	mu       sync.Mutex
 	closed   bool
-	sends    []byte // encoded commands, back to back
-	sizes    []uint32
-	origins  []Origin
-	taken    int // of sizes and origins; offset is the same place in sends
-	offset   int
+	leading  bool
+	sends    sendQueue
 	controls []control
-	cursors  []cursorCommand // folded: one for each member, conversation and kind
-	sessions []uint64        // where each cursor came from
-	folded   map[cursorKey]int
+	cursors  cursorQueue
 	inFlight []*batch // in the order of their entries
 	free     []*batch
 	nonce    uint64
 	count    uint64
 }
 
-// NewQueue makes a queue. nonce tells this process's entries from those of its former
-// lives; kick wakes the Raft group.
+// NewQueue makes a queue, which takes nothing before lead. nonce tells this process's
+// entries from those of its former lives; kick wakes the Raft group.
 func NewQueue(nonce uint64, now func() wire.Time, kick func()) *Queue {
-	return &Queue{now: now, kick: kick, nonce: nonce &^ (1<<32 - 1), folded: make(map[cursorKey]int)}
+	return &Queue{now: now, kick: kick, nonce: nonce &^ (1<<32 - 1)}
+}
+
+// usable tells why the queue takes nothing, if so; the mutex is held.
+func (q *Queue) usable() error {
+	switch {
+	case q.closed:
+		return ErrClosed
+	case !q.leading:
+		return ErrNotLeader
+	}
+	return nil
 }
 
 // Send queues a message without waking the group: a caller with several calls Kick once.
-func (q *Queue) Send(s *Send) error {
-	c := sendCommand{Conversation: s.Conversation, Author: s.Author, Device: s.Device, Epoch: s.Epoch,
-		Counter: s.Counter, PeerKnown: s.PeerKnown, Content: s.Content}
+func (q *Queue) Send(m *Send) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return ErrClosed
+	if err := q.usable(); err != nil {
+		return err
 	}
-	if len(q.sends)-q.offset > QueueBytesMax {
-		return ErrOverloaded
-	}
-	start := len(q.sends)
-	q.sends = appendSend(q.sends, &c)
-	q.sizes = append(q.sizes, uint32(len(q.sends)-start))
-	q.origins = append(q.origins, s.Origin)
-	return nil
+	return q.sends.add(m)
 }
 
 // Cursor queues a moved cursor, folded with one that still waits.
 func (q *Queue) Cursor(c *Cursor) error {
-	key := cursorKey{c.Conversation, c.User, c.Kind}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return ErrClosed
+	if err := q.usable(); err != nil {
+		return err
 	}
-	if at, ok := q.folded[key]; ok {
-		if c.Position > q.cursors[at].Position {
-			q.cursors[at].Position, q.sessions[at] = c.Position, c.Session
-		}
-		return nil
-	}
-	if len(q.cursors) >= QueueBytesMax/64 {
-		return ErrOverloaded
-	}
-	q.folded[key] = len(q.cursors)
-	q.cursors = append(q.cursors, cursorCommand{Conversation: c.Conversation, User: c.User, Kind: c.Kind, Position: c.Position})
-	q.sessions = append(q.sessions, c.Session)
-	return nil
+	return q.cursors.add(c)
 }
 
 // Kick wakes the group after Send and Cursor.
 func (q *Queue) Kick() { q.kick() }
 
-// control queues a command and wakes the group; the channel gives its fate.
-func (q *Queue) control(command []byte) <-chan error {
+// control queues commands that belong together and wakes the group; the channel gives
+// their fate.
+func (q *Queue) control(command []byte, count int) <-chan error {
 	done := make(chan error, 1)
 	q.mu.Lock()
-	if q.closed {
-		done <- ErrClosed
+	err := q.usable()
+	if err == nil && len(q.controls) >= ControlsMax {
+		err = ErrOverloaded
+	}
+	if err == nil {
+		q.controls = append(q.controls, control{command, count, done})
 	} else {
-		q.controls = append(q.controls, control{command, done})
+		done <- err
 	}
 	q.mu.Unlock()
-	q.kick()
+	if err == nil {
+		q.kick()
+	}
 	return done
 }
 
@@ -155,72 +158,41 @@ func (q *Queue) control(command []byte) <-chan error {
 func (q *Queue) Next(dst []byte) (entry []byte, handle any, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.taken == len(q.sizes) && len(q.controls) == 0 && len(q.cursors) == 0 {
+	others := len(q.controls) > 0 || q.cursors.len() > 0
+	if !q.leading || !others && q.sends.len() == 0 {
 		return dst, nil, false
 	}
 	b := q.newBatch()
-	limit := len(dst) + EntryBytesMax
-	dst = appendHeader(dst, entryHeader{Time: q.now(), Origin: b.origin})
-	commands := 0
-	for q.taken < len(q.sizes) && commands < EntryCommandsMax {
-		size := int(q.sizes[q.taken])
-		if commands > 0 && len(dst)+size > limit {
-			break
-		}
-		dst = append(dst, q.sends[q.offset:q.offset+size]...)
-		b.origins = append(b.origins, q.origins[q.taken])
-		q.offset += size
-		q.taken++
-		commands++
+	start, room := len(dst), EntryCommandsMax
+	limit := start + EntryBytesMax
+	dst = appendEntryHeader(dst, b.origin, min(q.now(), wire.NumberMax))
+	if others {
+		dst = q.sends.take(dst, b, limit-reservedBytes, room-reservedCommands)
+	} else {
+		dst = q.sends.take(dst, b, limit, room)
 	}
-	q.compact()
-	for len(q.controls) > 0 && commands < EntryCommandsMax && len(dst)+len(q.controls[0].command) <= limit {
-		dst = append(dst, q.controls[0].command...)
-		b.controls = append(b.controls, q.controls[0])
-		q.controls = q.controls[1:]
-		commands++
-	}
-	dst = q.takeCursors(dst, b, limit, EntryCommandsMax-commands)
+	room -= len(b.origins)
+	dst, room = q.takeControls(dst, b, limit, room)
+	dst = q.cursors.take(dst, b, limit, room)
+	sealEntry(dst[start:])
 	q.inFlight = append(q.inFlight, b)
 	return dst, b.origin, true
 }
 
-// cursorBytes bounds an encoded cursor command.
-const cursorBytes = 32
-
-func (q *Queue) takeCursors(dst []byte, b *batch, limit, room int) []byte {
-	n := min(len(q.cursors), room, max(0, (limit-len(dst))/cursorBytes))
-	for i := range n {
-		c := &q.cursors[i]
-		dst = appendCursor(dst, c)
-		delete(q.folded, cursorKey{c.Conversation, c.User, c.Kind})
+func (q *Queue) takeControls(dst []byte, b *batch, limit, room int) ([]byte, int) {
+	taken := 0
+	for _, c := range q.controls {
+		if c.count > room || len(dst)+len(c.command) > limit {
+			break
+		}
+		dst = append(dst, c.command...)
+		b.controls = append(b.controls, c)
+		room -= c.count
+		taken++
 	}
-	if n == 0 {
-		return dst
-	}
-	b.cursors = append(b.cursors, q.sessions[:n]...)
-	q.cursors = q.cursors[:copy(q.cursors, q.cursors[n:])]
-	q.sessions = q.sessions[:copy(q.sessions, q.sessions[n:])]
-	for i := range q.cursors {
-		c := &q.cursors[i]
-		q.folded[cursorKey{c.Conversation, c.User, c.Kind}] = i
-	}
-	return dst
-}
-
-// compact drops what was taken from the front of the buffers: at once when nothing is
-// left, else when the dead part is the larger one.
-func (q *Queue) compact() {
-	if q.taken < len(q.sizes) && q.offset < len(q.sends)/2 {
-		return
-	}
-	q.sends = q.sends[:copy(q.sends, q.sends[q.offset:])]
-	q.sizes = q.sizes[:copy(q.sizes, q.sizes[q.taken:])]
-	q.origins = q.origins[:copy(q.origins, q.origins[q.taken:])]
-	q.taken, q.offset = 0, 0
-	if cap(q.sends) > QueueBytesMax/8 && len(q.sends) == 0 {
-		q.sends = nil
-	}
+	q.controls = append(q.controls[:0], q.controls[taken:]...)
+	clear(q.controls[len(q.controls):cap(q.controls)])
+	return dst, room
 }
 
 func (q *Queue) newBatch() *batch {
@@ -232,13 +204,15 @@ func (q *Queue) newBatch() *batch {
 	}
 	q.count++
 	b.origin = q.nonce | q.count&(1<<32-1)
-	b.origins, b.controls, b.cursors = b.origins[:0], b.controls[:0], b.cursors[:0]
 	return b
 }
 
 // claim takes the batch that an applied or failed entry came from; nil if another node
 // or an earlier life of this one proposed it, or if its senders have their answer.
 func (q *Queue) claim(origin uint64) *batch {
+	if origin&^(1<<32-1) != q.nonce {
+		return nil
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, b := range q.inFlight {
@@ -250,8 +224,10 @@ func (q *Queue) claim(origin uint64) *batch {
 	return nil
 }
 
-// release gives a claimed batch back.
+// release gives a claimed batch back, once everybody in it has an answer.
 func (q *Queue) release(b *batch) {
+	clear(b.controls)
+	b.origins, b.controls, b.cursors = b.origins[:0], b.controls[:0], b.cursors[:0]
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.free) < 8 {
@@ -259,13 +235,61 @@ func (q *Queue) release(b *batch) {
 	}
 }
 
-// close refuses what is queued later, and returns those who still wait.
+// requeue queues the cursors of a failed entry again: nobody resends them as long as the
+// session lasts, and applying one twice does no harm.
+func (q *Queue) requeue(cursors []Cursor) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range cursors {
+		if q.usable() != nil || q.cursors.add(&cursors[i]) != nil {
+			return
+		}
+	}
+}
+
+// lead makes the queue take commands.
+func (q *Queue) lead() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.leading = !q.closed
+}
+
+// follow makes the queue refuse commands, and returns those who wait in it. Entries in
+// flight stay: they are applied or fail.
+func (q *Queue) follow() (waiting []Origin, controls []control) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.leading = false
+	waiting, controls = q.sends.drain(), q.controls
+	q.controls, q.cursors = nil, cursorQueue{}
+	return waiting, controls
+}
+
+// close refuses what is queued later, and returns all that wait, those of entries in
+// flight included.
 func (q *Queue) close() (waiting []Origin, controls []control) {
+	waiting, controls = q.follow()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	waiting = append(waiting, q.origins[q.taken:]...)
-	controls = q.controls
-	q.controls = nil
+	for _, b := range q.inFlight {
+		waiting = append(waiting, b.origins...)
+		controls = append(controls, b.controls...)
+	}
+	q.inFlight = nil
 	return waiting, controls
+}
+
+// depth tells how many sends, controls and cursors wait.
+func (q *Queue) depth() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.sends.len() + len(q.controls) + q.cursors.len()
+}
+
+// isLeading reports whether the queue takes commands.
+func (q *Queue) isLeading() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.usable() == nil
 }

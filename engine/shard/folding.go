@@ -1,0 +1,93 @@
+package shard
+
+import "parley/wire"
+
+type cursorKey struct {
+	conversation wire.Conversation
+	user         wire.ID
+	kind         wire.CursorKind
+}
+
+// cursorQueue is the moved cursors that wait, folded to one for each member,
+// conversation and kind. Its owner's mutex guards it.
+type cursorQueue struct {
+	cursors []Cursor // from next on
+	next    int
+	dropped int               // cursors that were before cursors[0]
+	folded  map[cursorKey]int // their numbers since the beginning
+	// users counts the waiting cursors of each user while so many wait that one user's
+	// flood could crowd out the others; nil below that.
+	users map[wire.ID]int
+}
+
+func (q *cursorQueue) len() int { return len(q.cursors) - q.next }
+
+func (c *Cursor) key() cursorKey { return cursorKey{c.Conversation, c.User, c.Kind} }
+
+// add queues a cursor or folds it into one that waits; a user may have half of what is
+// still free, like an author of sends.
+func (q *cursorQueue) add(c *Cursor) error {
+	key := c.key()
+	if number, ok := q.folded[key]; ok {
+		if waits := &q.cursors[number-q.dropped]; c.Position > waits.Position {
+			waits.Position, waits.Session = c.Position, c.Session
+		}
+		return nil
+	}
+	free := CursorsMax - q.len()
+	if free <= 0 {
+		return ErrOverloaded
+	}
+	if q.len() >= countedCursors {
+		q.countUsers()
+		if q.users[c.User] > free/2 {
+			return ErrOverloaded
+		}
+		q.users[c.User]++
+	}
+	if q.folded == nil {
+		q.folded = make(map[cursorKey]int)
+	}
+	q.folded[key] = q.dropped + len(q.cursors)
+	q.cursors = append(q.cursors, *c)
+	return nil
+}
+
+func (q *cursorQueue) countUsers() {
+	if q.users != nil {
+		return
+	}
+	q.users = make(map[wire.ID]int)
+	for i := range q.cursors[q.next:] {
+		q.users[q.cursors[q.next+i].User]++
+	}
+}
+
+// take appends cursors to an entry that may grow to limit bytes, at most room of them.
+func (q *cursorQueue) take(dst []byte, b *batch, limit, room int) []byte {
+	n := min(q.len(), room, max(0, (limit-len(dst))/cursorBytesMax))
+	for i := range q.cursors[q.next : q.next+n] {
+		c := &q.cursors[q.next+i]
+		dst = appendCursor(dst, c)
+		b.cursors = append(b.cursors, *c)
+		delete(q.folded, c.key())
+		if q.users != nil {
+			if q.users[c.User]--; q.users[c.User] <= 0 {
+				delete(q.users, c.User)
+			}
+		}
+	}
+	q.next += n
+	if q.next > len(q.cursors)/2 {
+		q.dropped += q.next
+		q.cursors = append(q.cursors[:0], q.cursors[q.next:]...)
+		q.next = 0
+	}
+	if q.len() < countedCursors {
+		q.users = nil
+	}
+	return dst
+}
+
+// cursorBytesMax bounds an encoded cursor command: kind, conversation, user, position.
+const cursorBytesMax = 1 + 13 + 6 + 10
