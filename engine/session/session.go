@@ -135,7 +135,12 @@ func (s *Session) welcome(h *wire.Hello, id Identity, host Host, out []Action) [
 	s.State = Open
 	s.Foreground = h.Flags&wire.HelloForeground != 0
 	s.HeartbeatSeconds = heartbeat(h.HeartbeatSeconds)
-	ticket, seconds := host.AppendTicket(nil, id)
+	var ticket []byte
+	var seconds uint64
+	if h.Kind == wire.CredentialToken {
+		// Who came with a ticket keeps it: a chain of tickets would outlive every token.
+		ticket, seconds = host.AppendTicket(nil, id)
+	}
 	w := wire.Welcome{User: id.User, Device: id.Device, HeartbeatSeconds: uint64(s.HeartbeatSeconds), Time: host.Now(),
 		ClusterEpoch: host.ClusterEpoch(), TicketSeconds: seconds, Ticket: ticket}
 	out = append(out, Action{Kind: Greeted})

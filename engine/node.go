@@ -1,0 +1,336 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/engine/admin"
+	"parley/engine/auth"
+	"parley/engine/delivery"
+	"parley/engine/reactor"
+	"parley/engine/router"
+	"parley/engine/shard"
+	"parley/raft"
+	"parley/storage"
+	"parley/wire"
+)
+
+// A Node is a whole Parley server: stores, shards, event loops and the operator's door.
+type Node struct {
+	config    Config
+	log       *slog.Logger
+	directory *storage.Directory
+	identity  identity
+	keys      *auth.Keys
+	store     *storage.Store
+	raft      *raft.Node
+	table     *router.Table
+	replicas  []*replica
+	sessions  *delivery.Directory
+	readers   *readers
+	server    *reactor.Server
+	admin     *admin.Server
+	metrics   *metrics
+	diskFull  atomic.Bool
+	draining  atomic.Bool
+	stop      chan struct{} // closed when the node closes
+	tasks     sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// A replica is this node's part in one shard: the state machine and its Raft group.
+type replica struct {
+	*shard.Shard
+	group     *raft.Group
+	touchedBy []bool // by loop; each loop uses only its own
+}
+
+// Open starts a node: when it returns, every shard is led and clients are served. With
+// Config.Listen empty it serves nobody, which is what offline commands need.
+func Open(ctx context.Context, c Config) (*Node, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	n := &Node{config: c, log: c.Logger, sessions: delivery.NewDirectory(), stop: make(chan struct{})}
+	for _, step := range []func(context.Context) error{n.openData, n.openShards, n.awaitLeaders, n.listen, n.openAdmin} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) openData(context.Context) (err error) {
+	if n.directory, err = storage.OpenDirectory(n.config.Data, nil); err != nil {
+		return err
+	}
+	if n.identity, err = openIdentity(n.directory.Path("node.json"), n.config.Shards); err != nil {
+		return err
+	}
+	if n.keys, err = auth.LoadOrCreateKeys(n.directory.Path("keys.json")); err != nil {
+		return err
+	}
+	n.checkDisk()
+	n.store, err = storage.Open(storage.Options{
+		Path: n.directory.Path("state"), Logger: n.log, Fatal: n.config.Fatal,
+		BufferBytesMax: n.config.BufferBytesMax, FlushInterval: n.config.FlushInterval, CacheBytes: n.config.CacheBytes,
+	})
+	if err != nil {
+		return err
+	}
+	n.raft, err = raft.Open(raft.Options{
+		Path: n.directory.Path("log"), Server: n.identity.Replica, Logger: n.log, Fatal: n.config.Fatal,
+	})
+	return err
+}
+
+func (n *Node) openShards(context.Context) (err error) {
+	if n.table, err = router.NewTable(n.identity.Shards); err != nil {
+		return err
+	}
+	n.readers = newReaders(n.config.Readers, ReadQueueMax)
+	n.metrics = newMetrics(n)
+	n.replicas = make([]*replica, n.table.Shards())
+	for i := range n.replicas {
+		n.replicas[i] = &replica{touchedBy: make([]bool, LoopsMax)}
+	}
+	for i := range n.replicas {
+		if err := n.openShard(i); err != nil {
+			return fmt.Errorf("engine: shard %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (n *Node) openShard(i int) error {
+	slots := n.table.Range(i)
+	state, err := n.store.Shard(uint32(i), slots.First, slots.Last)
+	if err != nil {
+		return err
+	}
+	r := n.replicas[i]
+	r.Shard, err = shard.Open(shard.Config{
+		ID: uint32(i), First: slots.First, Last: slots.Last, Store: state, Nonce: random64(),
+		Now:     func() wire.Time { return wire.TimeOf(time.Now()) },
+		Sink:    n,
+		Deliver: n.deliverCommand,
+		Logger:  n.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.group, err = n.raft.Start(raft.GroupConfig{ID: uint32(i), Machine: r.Shard, Source: r.Shard, Servers: []string{n.identity.Replica}})
+	if err != nil {
+		return err
+	}
+	r.Attach(r.group.Kick)
+	return nil
+}
+
+// awaitLeaders waits until every shard takes commands: the log was replayed.
+func (n *Node) awaitLeaders(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for _, r := range n.replicas {
+		for !r.group.Leading() {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("engine: waiting for the shards' leaders: %w", ctx.Err())
+			case <-tick.C:
+			}
+		}
+	}
+	return nil
+}
+
+func (n *Node) listen(context.Context) (err error) {
+	n.tasks.Go(n.watch)
+	if n.config.Listen == "" {
+		return nil
+	}
+	n.server, err = reactor.Listen(reactor.Config{
+		Address: n.config.Listen, Loops: n.config.Loops, ConnectionsMax: n.config.ConnectionsMax,
+		MessageBytesMax: wire.MessageBytesMax, Subprotocol: wire.Subprotocol,
+		UpgradeTimeout: wire.UpgradeSeconds * time.Second,
+		Logger:         n.log, Fatal: n.config.Fatal,
+		NewHandler: func(l *reactor.Loop) reactor.Handler { return newEdge(n, l) },
+	})
+	return err
+}
+
+// replicaOf is the shard that owns a slot.
+func (n *Node) replicaOf(slot wire.Slot) *replica { return n.replicas[n.table.Shard(slot)] }
+
+// deliverCommand proposes a command at the shard that owns a slot.
+func (n *Node) deliverCommand(target wire.Slot, command []byte) <-chan error {
+	return n.replicaOf(target).Receive(command)
+}
+
+// post hands an item to the loop of a session.
+func (n *Node) post(h reactor.Handle, item any) {
+	if n.server != nil && h.Loop() < n.server.Loops() {
+		n.server.Loop(h.Loop()).Post(item)
+	}
+}
+
+// Effects implements shard.Sink: each loop gets what concerns its sessions.
+func (n *Node) Effects(e *shard.Effects) {
+	if n.server == nil {
+		return
+	}
+	loopOf := func(handle uint64) int { return reactor.Handle(handle).Loop() }
+	for i, batch := range delivery.Plan(e, n.sessions, n.server.Loops(), loopOf) {
+		if batch != nil {
+			n.server.Loop(i).Post(batch)
+		}
+	}
+	for i := range e.Listed {
+		n.listed(e.Listed[i])
+	}
+}
+
+// listed tells a user's sessions of a conversation that came to the user's list: a sync
+// that looked at the list before could not know of it.
+func (n *Node) listed(l shard.ListedEffect) {
+	entries := n.sessions.Append(nil, l.User)
+	if len(entries) == 0 {
+		return
+	}
+	tell := func(item func(reactor.Handle) any) {
+		for _, entry := range entries {
+			h := reactor.Handle(entry.Handle)
+			n.post(h, item(h))
+		}
+	}
+	resync := func() {
+		tell(func(h reactor.Handle) any {
+			return closeItem{handle: h, code: wire.CodeSlow, reason: "the list of conversations changed: sync again"}
+		})
+	}
+	ok := n.readers.submit(func() {
+		state, exists, err := n.replicaOf(l.Conversation.Slot()).State(l.User, l.Conversation, false)
+		if err != nil {
+			resync()
+			return
+		}
+		if exists {
+			head := wire.Head{Ref: l.Conversation.Ref(l.User), Sequence: state.Head, Revision: state.Revision}
+			tell(func(h reactor.Handle) any { return headItem{handle: h, head: head} })
+		}
+	})
+	if !ok {
+		resync()
+	}
+}
+
+// watch looks after what nobody else does, once a second.
+func (n *Node) watch() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-tick.C:
+			n.checkDisk()
+			n.compact()
+		}
+	}
+}
+
+// checkDisk refuses sends while less than the reserve is free: a full disk would stop
+// the node instead.
+func (n *Node) checkDisk() {
+	if n.config.DiskReserveBytes < 0 {
+		return
+	}
+	free, err := storage.FreeBytes(n.config.Data)
+	if err != nil {
+		n.log.Error("cannot tell how much space is free", "error", err)
+		return
+	}
+	full := free < uint64(n.config.DiskReserveBytes)
+	if full != n.diskFull.Swap(full) {
+		n.log.Warn("disk space", "sends_refused", full, "free_bytes", free, "reserve_bytes", n.config.DiskReserveBytes)
+	}
+}
+
+// compact lets each log be cut behind what its state has on disk.
+func (n *Node) compact() {
+	for _, r := range n.replicas {
+		r.group.Compact()
+	}
+}
+
+// Address is where clients are served; nil if nobody is.
+func (n *Node) Address() net.Addr {
+	if n.server == nil {
+		return nil
+	}
+	return n.server.Address()
+}
+
+// Drain asks all clients to connect elsewhere over the spread, and returns when they
+// have gone, when the spread is over, or when ctx ends. Close comes after it.
+func (n *Node) Drain(ctx context.Context) error {
+	if n.server == nil || n.draining.Swap(true) {
+		return nil
+	}
+	for i := range n.server.Loops() {
+		n.server.Loop(i).Post(drainItem{})
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.config.DrainSpread+time.Second)
+	defer cancel()
+	if err := n.server.Drain(ctx); err == nil {
+		return nil
+	}
+	for i := range n.server.Loops() {
+		n.server.Loop(i).Post(endItem{})
+	}
+	return nil
+}
+
+// Close stops the node: sessions end, what was applied is written to the state store,
+// and the data directory is released. Nothing acknowledged depends on it.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() { n.closeErr = n.close() })
+	return n.closeErr
+}
+
+func (n *Node) close() error {
+	close(n.stop)
+	var errs []error
+	done := func(err error) { errs = append(errs, err) }
+	if n.admin != nil {
+		done(n.closeAdmin())
+	}
+	if n.server != nil {
+		done(n.server.Close())
+	}
+	n.tasks.Wait()
+	if n.readers != nil {
+		n.readers.close()
+	}
+	if n.raft != nil {
+		done(n.raft.Close())
+	}
+	for _, r := range n.replicas {
+		if r.Shard != nil {
+			done(r.Shard.Close())
+		}
+	}
+	if n.store != nil {
+		done(n.store.Close())
+	}
+	if n.directory != nil {
+		done(n.directory.Close())
+	}
+	return errors.Join(errs...)
+}
