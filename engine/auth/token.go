@@ -73,7 +73,7 @@ func (k *Keys) signTokenAt(user, device wire.ID, now time.Time, lifetime time.Du
 // it may differ by LeewaySeconds. The error is ErrExpired for a token that was good
 // once, and ErrInvalid for everything else.
 func (k *Keys) VerifyToken(token []byte, now wire.Time) (Identity, error) {
-	if len(token) > wire.CredentialBytesMax {
+	if len(token) > wire.CredentialBytesMax || !compact(token) {
 		return Identity{}, ErrInvalid
 	}
 	parser := jwt.NewParser(
@@ -98,6 +98,19 @@ func (k *Keys) VerifyToken(token []byte, now wire.Time) (Identity, error) {
 		return Identity{}, ErrInvalid
 	}
 	return Identity{User: user, Device: device, Expires: wire.TimeOf(c.Expires.Time)}, nil
+}
+
+// compact reports whether a token is made of base64url and dots only. The decoder skips
+// line ends, which would give one token many spellings.
+func compact(token []byte) bool {
+	for _, b := range token {
+		switch {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b == '-', b == '_', b == '.':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // publicKey finds the key that a token's header names. A header says the algorithm, the
