@@ -112,6 +112,8 @@ func (s *Server) token(ctx context.Context, q tokenRequest) (tokenResponse, erro
 		}
 		device = id
 	}
+	// Beyond a year the product might overflow; it is refused in any case.
+	q.LifetimeSeconds = min(max(q.LifetimeSeconds, -1), 366*24*3600)
 	t, err := s.operator.Token(ctx, q.Name, device, time.Duration(q.LifetimeSeconds)*time.Second)
 	return tokenResponse{Token: t.Text, User: t.User.String(), Device: t.Device.String(), Expires: t.Expires.Time()}, err
 }
