@@ -55,7 +55,9 @@ type command struct {
 	user         wire.ID           // send: author; create user, list add, cursor: whose
 	device       wire.ID           // send
 	epoch        uint64            // send: names the outbox
-	number       uint64            // send: counter; cursor: position; list add: version; outgoing done: row
+	number       uint64            // send: counter; cursor: position; list add, outgoing done: row
+	version      uint64            // list add
+	from         uint32            // list add: the shard that tells
 	content      wire.Content      // send
 	name, hash   []byte            // create user
 }
@@ -116,11 +118,13 @@ func appendCreateUser(dst []byte, id wire.ID, name, hash string) []byte {
 	return appendBytes(dst, hash)
 }
 
-func appendListAdd(dst []byte, user wire.ID, c wire.Conversation, version uint64) []byte {
+func appendListAdd(dst []byte, c *command) []byte {
 	dst = append(dst, byte(commandListAdd))
-	dst = wire.AppendID(dst, user)
-	dst = wire.AppendConversation(dst, c)
-	return binary.AppendUvarint(dst, version)
+	dst = wire.AppendID(dst, c.user)
+	dst = wire.AppendConversation(dst, c.conversation)
+	dst = binary.AppendUvarint(dst, c.version)
+	dst = binary.AppendUvarint(dst, uint64(c.from))
+	return binary.AppendUvarint(dst, c.number)
 }
 
 func appendOutgoingDone(dst []byte, number uint64) []byte {
@@ -182,7 +186,12 @@ func (d *decoder) command(c *command) {
 	case commandCreateUser:
 		c.user, c.name, c.hash = d.id(), d.bytes(), d.bytes()
 	case commandListAdd:
-		c.user, c.conversation, c.number = d.id(), d.conversation(), d.uint()
+		c.user, c.conversation, c.version = d.id(), d.conversation(), d.uint()
+		from := d.uint()
+		if c.from = uint32(from); from > shardIDMax {
+			d.fail("shard")
+		}
+		c.number = d.uint()
 	case commandOutgoingDone:
 		c.number = d.uint()
 	default:

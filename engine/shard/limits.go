@@ -34,6 +34,9 @@ const (
 	PasswordHashBytesMax = 512
 )
 
+// shardIDMax leaves room for a slot beside a shard's number in 32 bits.
+const shardIDMax = 1<<20 - 1
+
 // dedupWindow is how many of an outbox's last sends are answered again.
 const dedupWindow = wire.DedupWindow
 

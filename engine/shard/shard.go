@@ -12,8 +12,11 @@ import (
 	"parley/wire"
 )
 
-// ErrConfig reports a Config that cannot work.
-var ErrConfig = errors.New("shard: bad configuration")
+// Errors of a shard's configuration and of what other shards send.
+var (
+	ErrConfig     = errors.New("shard: store, clock, sink and a range of slots are needed")
+	ErrBadCommand = errors.New("shard: not a command for this shard")
+)
 
 // Config is what a shard is made of.
 type Config struct {
@@ -39,21 +42,46 @@ type Config struct {
 }
 
 // A Shard is one replica of one shard: the state machine, the queue of what this node
-// proposes, the courier, and the reads. It is a raft.Machine and a raft.Source.
+// proposes, the courier, and the reads. It is a raft.Machine and a raft.Source; Apply,
+// Configure, Lead and Follow are the Raft group's to call, on one goroutine. All else is
+// for any goroutine.
 type Shard struct {
 	config  Config
+	log     *slog.Logger
 	queue   *Queue
 	kick    atomic.Pointer[func()]
-	applied atomic.Uint64
+	machine machine
+	courier *courier // while leading
+	stats   atomic.Pointer[Stats]
+	failed  error // sticks: a state machine that stopped in the middle applies nothing more
+}
+
+// Stats are a shard's counters and sizes, for metrics.
+type Stats struct {
+	Counters
+	Applied  uint64 // index
+	Leading  bool
+	Queued   int // commands that wait for a place in an entry
+	Cached   int // conversations decoded in memory
+	Outgoing int // rows that wait for other shards
 }
 
 // Open takes up the state that the store holds. Attach the Raft group's Kick next.
 func Open(c Config) (*Shard, error) {
-	if c.Store == nil || c.Now == nil || c.Sink == nil || c.First > c.Last || c.Last >= wire.Slots {
-		return nil, fmt.Errorf("%w: store, clock, sink and slots are needed", ErrConfig)
+	if c.Store == nil || c.Now == nil || c.Sink == nil || c.First > c.Last || c.Last >= wire.Slots || c.ID > shardIDMax {
+		return nil, ErrConfig
 	}
-	s := &Shard{config: c}
+	s := &Shard{config: c, log: c.Logger}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
 	s.queue = NewQueue(c.Nonce, c.Now, s.Kick)
+	s.machine = machine{id: c.ID, first: c.First, last: c.Last, queue: s.queue,
+		cache: newConversationCache(ConversationsCachedMax), outgoing: make(map[uint64]struct{})}
+	if err := c.Store.View(s.machine.load); err != nil {
+		return nil, fmt.Errorf("shard %d: open: %w", c.ID, err)
+	}
+	s.publish()
 	return s, nil
 }
 
@@ -75,35 +103,166 @@ func (s *Shard) Send(m *Send) error { return s.queue.Send(m) }
 func (s *Shard) Cursor(c *Cursor) error { return s.queue.Cursor(c) }
 
 // Leading reports whether this replica takes sends and cursors.
-func (s *Shard) Leading() bool { return false }
+func (s *Shard) Leading() bool { return s.queue.isLeading() }
 
-// Receive proposes a command that another shard's courier delivers; the channel gives
-// nil once it is applied. It is what Config.Deliver comes down to at the target.
-func (s *Shard) Receive(command []byte) <-chan error { return s.queue.control(command, 1) }
+// Receive proposes what another shard's courier delivers: one or more commands, which
+// must be of the kinds that travel. The channel gives nil once they are applied. It is
+// what Config.Deliver comes down to at the target.
+func (s *Shard) Receive(command []byte) <-chan error {
+	commands, err := parseCommands(command)
+	if err == nil && (len(commands) == 0 || len(commands) > reservedCommands || len(command) > ControlBytesMax) {
+		err = ErrBadCommand
+	}
+	for i := range commands {
+		slot := commands[i].user.Slot()
+		if commands[i].kind != commandListAdd || slot < s.config.First || slot > s.config.Last {
+			err = ErrBadCommand
+		}
+	}
+	if err != nil {
+		done := make(chan error, 1)
+		done <- fmt.Errorf("shard %d: receive: %w", s.config.ID, err)
+		return done
+	}
+	return s.queue.control(command, len(commands))
+}
 
-// Close refuses whoever waits and stops the courier. The Raft group is closed before.
-func (s *Shard) Close() error { return nil }
+// Close refuses whoever still waits. The Raft group is closed before.
+func (s *Shard) Close() error {
+	s.stopCourier()
+	s.dismiss(s.queue.close())
+	return nil
+}
 
-// Apply implements raft.Machine.
-func (s *Shard) Apply(entries []raft.Entry) error { return nil }
+// Stats returns the shard's counters as of the last batch.
+func (s *Shard) Stats() Stats {
+	stats := *s.stats.Load()
+	stats.Leading, stats.Queued = s.Leading(), s.queue.depth()
+	return stats
+}
+
+// Apply implements raft.Machine: all entries of a call become one update of the store,
+// then the effects go out.
+func (s *Shard) Apply(entries []raft.Entry) error {
+	if s.failed != nil {
+		return s.failed
+	}
+	m := &s.machine
+	err := s.config.Store.Update(func(w *storage.Writer) error { return m.apply(w, entries) })
+	if err != nil {
+		s.failed = fmt.Errorf("shard %d: apply: %w", s.config.ID, err)
+		for _, b := range m.claimed {
+			s.refuse(b, s.failed)
+		}
+		m.claimed = nil
+		return s.failed
+	}
+	s.publish()
+	return nil
+}
+
+// publish tells what a batch did, now that readers see it.
+func (s *Shard) publish() {
+	m := &s.machine
+	s.stats.Store(&Stats{Counters: m.counters, Applied: m.applied, Cached: len(m.cache.values), Outgoing: len(m.outgoing)})
+	if m.effects != nil && !m.effects.Empty() {
+		s.config.Sink.Effects(m.effects)
+	}
+	for i, a := range m.answers {
+		a.done <- a.err
+		m.answers[i] = answer{}
+	}
+	for i, b := range m.claimed {
+		s.queue.release(b)
+		m.claimed[i] = nil
+	}
+	if s.courier != nil && len(m.rows) > 0 {
+		s.courier.add(m.rows)
+	}
+	clear(m.rows)
+	m.effects, m.batch = nil, nil
+	m.answers, m.claimed, m.rows = m.answers[:0], m.claimed[:0], m.rows[:0]
+}
 
 // Configure implements raft.Machine.
-func (s *Shard) Configure(index, term uint64, configuration []byte) error { return nil }
+func (s *Shard) Configure(index, term uint64, configuration []byte) error {
+	err := s.config.Store.Update(func(w *storage.Writer) error {
+		w.SetConfiguration(index, configuration)
+		if index > s.machine.applied {
+			s.machine.applied = index
+			w.SetApplied(index, term)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("shard %d: configure: %w", s.config.ID, err)
+	}
+	return nil
+}
 
 // Record implements raft.Machine.
-func (s *Shard) Record() raft.Record { return raft.Record{} }
+func (s *Shard) Record() raft.Record {
+	r := s.config.Store.Record()
+	return raft.Record{Index: r.Index, Term: r.Term, ConfigurationIndex: r.ConfigurationIndex, Configuration: r.Configuration}
+}
 
 // Persist implements raft.Machine.
-func (s *Shard) Persist(ctx context.Context, index uint64) error { return nil }
+func (s *Shard) Persist(ctx context.Context, index uint64) error {
+	return s.config.Store.WaitIngested(ctx, index)
+}
 
-// Lead implements raft.Machine.
-func (s *Shard) Lead(term uint64) {}
+// Lead implements raft.Machine: from now on sends are taken and rows delivered. Effects
+// are told from the first time on, for good: a session that has synced here must not
+// miss an entry that is applied between two leaderships.
+func (s *Shard) Lead(term uint64) {
+	s.machine.tell = true
+	s.queue.lead()
+	s.startCourier(term)
+	s.Kick()
+}
 
-// Follow implements raft.Machine.
-func (s *Shard) Follow() {}
+// Follow implements raft.Machine: those who wait in the queue are told to try again.
+// Entries in flight are applied or fail.
+func (s *Shard) Follow() {
+	s.stopCourier()
+	s.dismiss(s.queue.follow())
+}
 
 // Next implements raft.Source.
 func (s *Shard) Next(dst []byte) (entry []byte, handle any, ok bool) { return s.queue.Next(dst) }
 
-// Failed implements raft.Source.
-func (s *Shard) Failed(handle any, err error) {}
+// Failed implements raft.Source: whether the entry will ever be applied is unknown, so
+// the senders are told to try again under the same counters, and cursors queue again.
+func (s *Shard) Failed(handle any, err error) {
+	origin, _ := handle.(uint64)
+	if b := s.queue.claim(origin); b != nil {
+		s.queue.requeue(b.cursors)
+		s.refuse(b, err)
+	}
+}
+
+// refuse tells everybody in a batch to try again.
+func (s *Shard) refuse(b *batch, err error) {
+	s.dismissWith(CodeOf(err), err, b.origins, b.controls)
+	s.queue.release(b)
+}
+
+// dismiss tells those who waited in the queue to try again elsewhere.
+func (s *Shard) dismiss(waiting []Origin, controls []control) {
+	s.dismissWith(wire.CodeNotLeader, ErrNotLeader, waiting, controls)
+}
+
+func (s *Shard) dismissWith(code wire.Code, err error, waiting []Origin, controls []control) {
+	if len(waiting) > 0 {
+		e := &Effects{Shard: s.config.ID, Refused: make([]RefusedEffect, 0, len(waiting))}
+		for _, o := range waiting {
+			if o.Session != 0 {
+				e.Refused = append(e.Refused, RefusedEffect{o, code})
+			}
+		}
+		s.config.Sink.Effects(e)
+	}
+	for _, c := range controls {
+		c.done <- err
+	}
+}

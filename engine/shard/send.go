@@ -1,0 +1,199 @@
+package shard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"parley/storage"
+	"parley/wire"
+)
+
+// ErrBadState reports records that contradict each other: the replica stops, and is
+// wiped and filled again from its peers.
+var ErrBadState = errors.New("shard: records contradict each other")
+
+// send applies a message: exactly once, in order. An outbox's next counter is accepted;
+// one of the last dedupWindow is answered again; a gap is OUT_OF_ORDER; what nobody can
+// tell is UNKNOWN_OUTCOME. Only what would be accepted is refused for good, so a message
+// that was accepted once is never called refused later.
+func (m *machine) send(c *command) error {
+	origin, _ := m.origin()
+	if c.conversation.Kind != wire.Direct {
+		m.refuse(origin, wire.CodeNotMember)
+		return nil
+	}
+	v, err := m.conversation(c.conversation)
+	if err != nil {
+		return err
+	}
+	box := v.outbox(c)
+	if box >= 0 && c.number > 0 && c.number <= v.Outboxes[box].Counter {
+		return m.resent(v, &v.Outboxes[box], c, origin)
+	}
+	if code := m.order(v, box, c); code != 0 {
+		m.refuse(origin, code)
+		return nil
+	}
+	if code := m.check(v, c); code != 0 {
+		m.refuse(origin, code)
+		return nil
+	}
+	m.accept(v, box, c, origin)
+	return nil
+}
+
+// order refuses whatever is not its outbox's next send. An outbox that the conversation
+// does not know, and never forgot, has sent nothing here: beyond counter 1 that is a gap
+// like any other. Once hashes of forgotten ones had to go, it can be one of those.
+func (m *machine) order(v *conversation, box int, c *command) wire.Code {
+	switch {
+	case c.number == 0:
+		return wire.CodeMalformed
+	case box >= 0 && c.number == v.Outboxes[box].Counter+1:
+		return 0
+	case box >= 0:
+		return wire.CodeOutOfOrder
+	}
+	hash := v.hash(c.user, c.device, c.epoch)
+	switch {
+	case v.remembers(hash):
+		return wire.CodeUnknownOutcome
+	case c.number == 1:
+		return 0
+	case v.forgotten(hash) >= EvictedMax:
+		return wire.CodeUnknownOutcome
+	}
+	return wire.CodeOutOfOrder
+}
+
+// check gives the refusals that have nothing to do with order. All but those of class 1
+// are final.
+func (m *machine) check(v *conversation, c *command) wire.Code {
+	switch {
+	case !c.conversation.Member(c.user):
+		return wire.CodeNotMember
+	case c.tooLarge:
+		return wire.CodeBodyTooLarge
+	}
+	extensions, body, err := c.content.Body()
+	if err != nil || len(extensions)+len(body) == 0 {
+		return wire.CodeMalformed
+	}
+	if v.exists {
+		return 0
+	}
+	slot := c.conversation.Slot()
+	switch {
+	case slot < m.first || slot > m.last:
+		return wire.CodeNotLeader
+	case !c.peerKnown && c.conversation.A != c.conversation.B:
+		return wire.CodeUnknownUser
+	case len(m.outgoing)+2 > OutgoingMax:
+		return wire.CodeOverloaded
+	}
+	return 0
+}
+
+// accept appends a message to a conversation, which the first one creates.
+func (m *machine) accept(v *conversation, box int, c *command, origin Origin) {
+	if !v.exists {
+		m.create(v)
+	}
+	var previous uint64
+	if box >= 0 {
+		previous = v.Outboxes[box].Sequence
+	}
+	v.Time = max(v.Time, m.time)
+	m.message = storage.Message{Sequence: v.Head + 1, Revision: v.Revision + 1, Time: v.Time,
+		Author: c.user, Previous: previous, Content: c.content}
+	m.w.AppendMessage(v.key, v.SentA, &m.message)
+	v.Head, v.Revision, v.Changed = v.Head+1, v.Revision+1, m.index
+	if c.user == v.key.A {
+		v.SentA++
+	}
+	v.use(box, storage.Outbox{Author: c.user, Device: c.device, Epoch: c.epoch, Counter: c.number, Sequence: v.Head})
+	v.dirtyRecord = true
+	m.touch(v)
+	m.counters.Messages++
+	if origin.Session != 0 {
+		m.effects.Sent = append(m.effects.Sent, SentEffect{origin, v.Head, v.Time})
+	}
+	if m.tell {
+		m.effects.Messages = append(m.effects.Messages, MessageEffect{Conversation: v.key, Sequence: v.Head,
+			Revision: v.Revision, Time: v.Time, Author: c.user, Content: c.content, From: origin.Session})
+	}
+}
+
+// create begins a conversation. Its members' homes must list it: a home in this shard
+// does so at once, others by a row that the courier delivers. The row is in the same
+// entry, so it cannot be lost in between.
+func (m *machine) create(v *conversation) {
+	v.exists = true
+	v.dirtyMembers[0], v.dirtyMembers[1] = true, v.key.A != v.key.B
+	m.cache.put(v)
+	m.list(v.key.A, v.key)
+	if v.key.B != v.key.A {
+		m.list(v.key.B, v.key)
+	}
+}
+
+// walk remembers the last chain of sends that was followed: a device that was cut off
+// resends its whole window, and each of these follows the same links.
+type walk struct {
+	conversation *conversation
+	outbox       storage.Outbox // as it was; a new send makes another chain
+	sequences    []uint64       // of counters outbox.Counter, outbox.Counter-1, …
+}
+
+// resent answers a send whose counter was accepted before: with the same result if it is
+// the same message.
+func (m *machine) resent(v *conversation, o *storage.Outbox, c *command, origin Origin) error {
+	back := o.Counter - c.number
+	if back >= dedupWindow {
+		m.refuse(origin, wire.CodeUnknownOutcome)
+		return nil
+	}
+	if m.walk.conversation != v || m.walk.outbox != *o {
+		m.walk = walk{conversation: v, outbox: *o, sequences: append(m.walk.sequences[:0], o.Sequence)}
+	}
+	for uint64(len(m.walk.sequences)) <= back {
+		var previous uint64
+		if err := m.read(v, m.walk.sequences[len(m.walk.sequences)-1], func(s *storage.Message) { previous = s.Previous }); err != nil {
+			return err
+		}
+		m.walk.sequences = append(m.walk.sequences, previous)
+	}
+	same, time := false, wire.Time(0)
+	sequence := m.walk.sequences[back]
+	err := m.read(v, sequence, func(s *storage.Message) {
+		same = !c.tooLarge && s.Author == c.user && s.Content.Extended == c.content.Extended && bytes.Equal(s.Content.Bytes, c.content.Bytes)
+		time = s.Time
+	})
+	if err != nil {
+		return err
+	}
+	if !same {
+		m.refuse(origin, wire.CodeReused)
+		return nil
+	}
+	m.counters.Duplicates++
+	if origin.Session != 0 {
+		m.effects.Sent = append(m.effects.Sent, SentEffect{origin, sequence, time})
+	}
+	return nil
+}
+
+// read reads one message of a conversation, which must be there.
+func (m *machine) read(v *conversation, sequence uint64, fn func(*storage.Message)) error {
+	found := false
+	err := m.w.Messages(v.key, sequence, sequence, func(s storage.Message) (bool, error) {
+		found = s.Sequence == sequence
+		fn(&s)
+		return false, nil
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: message %d of %v is missing", ErrBadState, sequence, v.key)
+	}
+	return err
+}
