@@ -3,9 +3,12 @@ package reactor
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/panjf2000/gnet/v2"
 )
 
 // A Handler is the application on one loop. Every method runs on that loop, must not
@@ -26,38 +29,67 @@ type Handler interface {
 	Inbox(items []any)
 }
 
-// A Config says how to listen. The zero value of a field means its default.
-type Config struct {
-	Address         string        // host:port; port 0 picks a free one
-	Loops           int           // default one for every 2 cores: storage shares them
-	ConnectionsMax  int           // default and upper bound: RLIMIT_NOFILE less a reserve
-	HandshakesMax   int           // connections that are no WebSocket yet
-	SendBufferBytes int           // SO_SNDBUF, default 32 KiB
-	UpgradeTimeout  time.Duration // default 5 s, grain 1 s
-	MessageBytesMax int           // of one WebSocket message, default 128 KiB
-	QueueBytesMax   int           // output that a session may have waiting, default 256 KiB
-	Subprotocol     string        // must be offered by clients if not empty
-	CheckOrigin     func(origin []byte) bool
-	Logger          *slog.Logger
-	NewHandler      func(l *Loop) Handler
-	// Fatal is called once if the loops end without Close: nobody is served any more.
-	Fatal func(error)
-}
-
 // Errors of a server.
 var (
-	ErrClosed    = errors.New("reactor: closed")
-	ErrNoHandler = errors.New("reactor: Config.NewHandler is nil")
+	// ErrClosed is for a server that was closed before it could do what was asked.
+	ErrClosed = errors.New("reactor: closed")
+	// ErrLoopEnded means that the event loops ended though nobody closed the server.
+	ErrLoopEnded = errors.New("reactor: event loop ended")
 )
 
-// A Server listens on one address with several loops.
-type Server struct{ loops []*Loop }
+// closeGrace is what a session's output and close frame are given to leave.
+const closeGrace = 2 * time.Second
+
+// A Server listens on one address with several loops. Its methods may be called from
+// any goroutine.
+type Server struct {
+	config  Config
+	start   time.Time
+	address *net.TCPAddr
+	loops   []*Loop
+	engine  gnet.Engine
+	logger  *logger
+
+	connections atomic.Int64 // open now, of all loops
+	handshakes  atomic.Int64 // of these, not a WebSocket yet
+	draining    atomic.Bool
+	closing     atomic.Bool
+
+	bindMu sync.Mutex
+	bound  int // loops that have their gnet loop
+
+	started chan struct{} // closed when every loop is bound
+	stopped chan struct{} // closed when gnet has returned; err is set before
+	err     error
+}
 
 // Listen opens the listeners and starts the loops.
-func Listen(c Config) (*Server, error) { return nil, ErrClosed }
+func Listen(c Config) (*Server, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	address, release, err := reserve(c.Address)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	s := &Server{config: c, start: time.Now(), address: address, logger: &logger{slog: c.Logger},
+		started: make(chan struct{}), stopped: make(chan struct{})}
+	for i := range c.Loops {
+		s.loops = append(s.loops, newLoop(s, i))
+	}
+	go s.run()
+	select {
+	case <-s.started:
+		return s, nil
+	case <-s.stopped:
+		return nil, s.err
+	}
+}
 
 // Address is where the server listens, with the port that was picked.
-func (s *Server) Address() net.Addr { return nil }
+func (s *Server) Address() net.Addr { return s.address }
 
 // Loops is the number of loops.
 func (s *Server) Loops() int { return len(s.loops) }
@@ -67,25 +99,69 @@ func (s *Server) Loop(i int) *Loop { return s.loops[i] }
 
 // Drain refuses new connections from now on and waits until the last session has gone
 // or ctx ends. It closes nobody: the Handler asks its sessions to leave.
-func (s *Server) Drain(ctx context.Context) error { return nil }
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	poll := time.NewTicker(drainPoll)
+	defer poll.Stop()
+	for s.connections.Load() > 0 {
+		select {
+		case <-poll.C:
+		case <-s.stopped:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// drainPoll is how often a drain looks whether everybody has gone.
+const drainPoll = 20 * time.Millisecond
 
 // Close ends every session with 1001, gives their output 2 seconds, and stops the
-// loops. Each session's Closed has run when it returns.
-func (s *Server) Close() error { return nil }
+// loops. Each session's Closed has run when it returns. It must not be called from a
+// Handler.
+func (s *Server) Close() error {
+	s.draining.Store(true)
+	if s.closing.CompareAndSwap(false, true) {
+		// Stop polls every 500 ms whether the engine has ended; run knows at once.
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			<-s.stopped
+			cancel()
+		}()
+		_ = s.engine.Stop(ctx)
+	}
+	<-s.stopped
+	return nil
+}
 
-// Stats adds up the counters of all loops. Any goroutine may call it.
-func (s *Server) Stats() Stats { return Stats{} }
+// seconds is the time of the timing wheels: whole seconds since the start, from 1.
+func (s *Server) seconds() uint32 { return uint32(time.Since(s.start)/time.Second) + 1 }
 
-// Stats are counters since the start, and gauges where the name is a noun of now.
-type Stats struct {
-	Connections int64 // open now, WebSocket or not
-	Sessions    int64 // WebSockets open now
-	Blocked     int64 // sessions whose output the kernel has not taken, now
-	Backlog     int64 // posted items that wait, now
+// tick wakes every loop's timing wheel, unless the loop is still busy with the last.
+func (s *Server) tick() {
+	for _, l := range s.loops {
+		if l.ticking.CompareAndSwap(false, true) && !l.execute(l.tickTask) {
+			return
+		}
+	}
+}
 
-	Accepted, Refused, Upgraded, UpgradeFailed uint64
-	MessagesIn, BytesIn                        uint64
-	MessagesOut, BytesOut, Writes              uint64
-	Wakeups                                    uint64
-	Closed                                     [ReasonCount]uint64 // by Reason
+// drainLoops closes every connection and waits for their output, while the loops live.
+func (s *Server) drainLoops() {
+	for _, l := range s.loops {
+		l.execute(l.shutdownTask)
+	}
+	poll := time.NewTicker(drainPoll)
+	defer poll.Stop()
+	limit := time.After(closeGrace + time.Second) // the wheel's grain is 1 s
+	for s.connections.Load() > 0 {
+		select {
+		case <-poll.C:
+			s.tick()
+		case <-limit:
+			return
+		}
+	}
 }
