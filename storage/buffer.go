@@ -1,0 +1,303 @@
+package storage
+
+import (
+	"slices"
+	"strings"
+
+	"parley/wire"
+)
+
+// Memory that a record, a conversation or a chunk costs beside its bytes: table, key and
+// entry. A buffer's size counts them, so that many small records cannot outgrow its limit.
+const (
+	entryOverheadBytes = 88
+	logOverheadBytes   = 128
+	chunkOverheadBytes = 64
+)
+
+// An entry is one record in a buffer; its key is in the table at the same number.
+type entry struct {
+	ref     ref
+	size    uint32
+	room    uint32
+	next    uint32 // number + 1 of the next entry of the same group
+	long    uint32 // index + 1 into longKeys, for keys of more than 24 bytes
+	keySize uint8
+	deleted bool // a tombstone
+	fresh   bool // no earlier buffer or table can hold this key
+	void    bool // put and deleted in this buffer while fresh: as if never there
+}
+
+// A bufferedChunk is a chunk in a buffer: the state of its end, and where its bytes are.
+type bufferedChunk struct {
+	chunkState
+	ref      ref
+	size     uint32
+	room     uint32
+	previous uint32 // index + 1 of the conversation's chunk before this one, among closed
+}
+
+// A buffer collects a shard's changes until they are written: records by key, messages
+// straight into chunks. The goroutine that updates the shard writes it, under the shard's
+// lock; once frozen it never changes and any goroutine may read it.
+type buffer struct {
+	arena    arena
+	records  table
+	entries  []entry
+	longKeys []string
+	names    map[string]int // the numbers of entries with long keys
+	groups   table          // prefixes that are scanned
+	heads    []uint32       // number + 1 of the first entry of a group
+	logs     table          // chunk prefixes
+	open     []bufferedChunk
+	closed   []bufferedChunk
+	authors  map[int][]wire.ID // of a group's open chunk, by number of its log
+	lastKey  packedKey         // the log that was written last, and its number
+	lastLog  int
+
+	begunAt       uint64 // index of the record that the buffer began with
+	record        Record // as of the last update
+	recordChanged bool
+}
+
+func newBuffer(pool *slabPool, before *buffer) *buffer {
+	b := &buffer{arena: arena{pool: pool}, names: map[string]int{}, lastLog: -1}
+	if before != nil {
+		b.record, b.begunAt = before.record, before.record.Index
+		b.entries = make([]entry, 0, len(before.entries))
+		b.open = make([]bufferedChunk, 0, len(before.open))
+		b.closed = make([]bufferedChunk, 0, len(before.closed))
+	}
+	return b
+}
+
+// bytes is the memory that the buffer takes.
+func (b *buffer) bytes() int64 {
+	return b.arena.used + int64(len(b.entries))*entryOverheadBytes +
+		int64(len(b.open))*logOverheadBytes + int64(len(b.closed))*chunkOverheadBytes
+}
+
+// empty reports whether there is nothing to write.
+func (b *buffer) empty() bool {
+	return len(b.entries) == 0 && len(b.open) == 0 && !b.recordChanged
+}
+
+// find returns the entry of a key, or nil.
+func (b *buffer) find(key []byte) *entry {
+	if len(key) > packedSize {
+		if n, ok := b.names[string(key)]; ok {
+			return &b.entries[n]
+		}
+		return nil
+	}
+	if n, ok := b.records.find(packKey(key)); ok {
+		return &b.entries[n]
+	}
+	return nil
+}
+
+func (b *buffer) value(e *entry) []byte { return b.arena.bytes(e.ref, int(e.size)) }
+
+// create returns the entry of a key, new if it was not there.
+func (b *buffer) create(key []byte) (n int, created bool) {
+	packed := packKey(key)
+	if len(key) > packedSize {
+		if n, ok := b.names[string(key)]; ok {
+			return n, false
+		}
+		b.longKeys = append(b.longKeys, string(key))
+		b.arena.used += 2 * int64(len(key))
+	} else if n, ok := b.records.find(packed); ok {
+		return n, false
+	}
+	n = b.records.insert(packed)
+	e := entry{keySize: uint8(min(len(key), packedSize))}
+	if len(key) > packedSize {
+		e.long = uint32(len(b.longKeys))
+		b.names[b.longKeys[e.long-1]] = n
+	}
+	b.entries = append(b.entries, e)
+	return n, true
+}
+
+// put sets the value of a key, in place if there is room.
+func (b *buffer) put(key, value []byte) (n int, created bool) {
+	n, created = b.create(key)
+	e := &b.entries[n]
+	if int(e.room) < len(value) {
+		// Records that grow do so by a few bytes: leave them some.
+		room := (len(value) + 15 + 8) &^ 15
+		e.ref, e.room = b.arena.alloc(room), uint32(room)
+	}
+	e.size, e.deleted, e.void = uint32(len(value)), false, false
+	copy(b.value(e), value)
+	return n, created
+}
+
+// link adds a new entry to the group that its prefix names, so that a scan finds it.
+func (b *buffer) link(prefix []byte, n int) {
+	packed := packKey(prefix)
+	group, ok := b.groups.find(packed)
+	if !ok {
+		group = b.groups.insert(packed)
+		b.heads = append(b.heads, 0)
+	}
+	b.entries[n].next = b.heads[group]
+	b.heads[group] = uint32(n + 1)
+}
+
+// group calls fn for each entry with a prefix that was linked, in no order.
+func (b *buffer) group(prefix []byte, fn func(key packedKey, e *entry)) {
+	group, ok := b.groups.find(packKey(prefix))
+	if !ok {
+		return
+	}
+	for n := b.heads[group]; n != 0; n = b.entries[n-1].next {
+		fn(b.records.keys[n-1], &b.entries[n-1])
+	}
+}
+
+// remove leaves a tombstone, or nothing if the key is fresh in this buffer.
+func (b *buffer) remove(key []byte) (n int, created bool) {
+	n, created = b.create(key)
+	e := &b.entries[n]
+	e.void = !created && e.fresh
+	e.deleted, e.size = true, 0
+	return n, created
+}
+
+// log returns the number of a conversation's messages in this buffer.
+func (b *buffer) log(prefix packedKey) (int, bool) {
+	if b.lastLog >= 0 && b.lastKey == prefix {
+		return b.lastLog, true
+	}
+	return b.logs.find(prefix)
+}
+
+// appendMessage writes a message into the conversation's open chunk. false means that it
+// does not follow the conversation's last message.
+func (b *buffer) appendMessage(prefix packedKey, direct bool, author int, sentA uint64, m *Message) bool {
+	n, ok := b.log(prefix)
+	if !ok {
+		n = b.logs.insert(prefix)
+		b.open = append(b.open, bufferedChunk{})
+	}
+	b.lastKey, b.lastLog = prefix, n
+	o := &b.open[n]
+	if o.first != 0 && m.Sequence != o.last+1 {
+		return false
+	}
+	var scratch [headerBytesMax + messageBytesMax]byte
+	head := scratch[:0]
+	if o.first == 0 || !o.follows(m) || int(o.size)+messageBytesMax+len(m.Content.Bytes) > chunkBytesMax {
+		b.end(n)
+		head = appendChunkHeader(head, &o.chunkState, direct, sentA, m)
+	}
+	fresh := false
+	if !direct {
+		author, fresh = b.author(n, m.Author)
+	}
+	head = appendMessageHead(head, &o.chunkState, author, fresh, m)
+	size := int(o.size) + len(head) + len(m.Content.Bytes)
+	if size > int(o.room) {
+		b.widen(o, size)
+	}
+	block := b.arena.bytes(o.ref, size)[o.size:]
+	copy(block[copy(block, head):], m.Content.Bytes)
+	o.size = uint32(size)
+	return true
+}
+
+// end closes the open chunk of a conversation, if it has one.
+func (b *buffer) end(n int) {
+	o := &b.open[n]
+	if o.first == 0 {
+		return
+	}
+	b.closed = append(b.closed, *o)
+	delete(b.authors, n)
+	*o = bufferedChunk{previous: uint32(len(b.closed))}
+}
+
+// widen moves an open chunk to a larger block, or gives it its first.
+func (b *buffer) widen(o *bufferedChunk, size int) {
+	r, room := b.arena.allocBlock(size)
+	if o.room > 0 {
+		copy(b.arena.bytes(r, room), b.arena.bytes(o.ref, int(o.size)))
+		b.arena.freeBlock(o.ref, int(o.room))
+	}
+	o.ref, o.room = r, uint32(room)
+}
+
+// author finds the place of a group message's author in its open chunk.
+func (b *buffer) author(n int, id wire.ID) (place int, fresh bool) {
+	known := b.authors[n]
+	if i := slices.Index(known, id); i >= 0 {
+		return i, false
+	}
+	if b.authors == nil {
+		b.authors = map[int][]wire.ID{}
+	}
+	b.authors[n] = append(known, id)
+	return len(known), true
+}
+
+// chunks calls fn for a conversation's chunks, the last one first, until it returns false.
+func (b *buffer) chunks(prefix packedKey, fn func(c *bufferedChunk) bool) {
+	n, ok := b.logs.find(prefix)
+	if !ok {
+		return
+	}
+	for c := &b.open[n]; fn(c) && c.previous != 0; {
+		c = &b.closed[c.previous-1]
+	}
+}
+
+func (b *buffer) chunkValue(c *bufferedChunk) []byte { return b.arena.bytes(c.ref, int(c.size)) }
+
+// sortedRecords are the numbers of all entries in order of their keys.
+func (b *buffer) sortedRecords() []uint32 {
+	order := b.records.sorted()
+	if len(b.longKeys) == 0 {
+		return order
+	}
+	// Keys of more than 24 bytes may pack alike; names alone do, and they are few.
+	slices.SortFunc(order, func(x, y uint32) int {
+		if c := b.records.keys[x].compare(b.records.keys[y]); c != 0 {
+			return c
+		}
+		return strings.Compare(b.fullKey(x), b.fullKey(y))
+	})
+	return order
+}
+
+func (b *buffer) fullKey(n uint32) string {
+	if e := &b.entries[n]; e.long != 0 {
+		return b.longKeys[e.long-1]
+	}
+	return string(b.records.keys[n].appendTo(nil, int(b.entries[n].keySize)))
+}
+
+// sortedLogs are the numbers of all conversations with messages in order of their keys.
+func (b *buffer) sortedLogs() []uint32 { return b.logs.sorted() }
+
+// logKeySize is the size of a chunk prefix: the byte behind slot and kind says whether one
+// or two identifiers follow.
+func (b *buffer) logKeySize(n int) int {
+	size := prefixSize + 1 + idSize
+	if wire.ConversationKind(b.logs.keys[n].a>>32&0xff) == wire.Direct {
+		size += idSize
+	}
+	return size
+}
+
+// logChunks are a conversation's chunks in ascending order.
+func (b *buffer) logChunks(n int) []*bufferedChunk {
+	list := []*bufferedChunk{&b.open[n]}
+	for c := &b.open[n]; c.previous != 0; {
+		c = &b.closed[c.previous-1]
+		list = append(list, c)
+	}
+	slices.Reverse(list)
+	return list
+}

@@ -1,0 +1,286 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"parley/wire"
+)
+
+// A Reader sees one moment of a shard: what is in its buffers, over what is ingested. It is
+// valid until the function that was given it returns, and for that function's goroutine only.
+type Reader struct {
+	shard     *Shard
+	buffers   []*buffer // newest first
+	iterators []*pebble.Iterator
+	depth     int               // how many of the iterators are in use
+	slotOf    wire.Conversation // whose slot was computed last
+	slot      wire.Slot
+
+	// Memory that is kept for the next call.
+	key      []byte
+	rows     []row
+	chunks   []foundChunk
+	messages []Message
+}
+
+// begin points the reader at a shard whose lock is held.
+func (r *Reader) begin(s *Shard) {
+	r.shard, r.buffers = s, append(r.buffers[:0], s.active)
+	r.buffers = append(r.buffers, s.frozen...)
+}
+
+// finish lets go of everything that the reader holds.
+func (r *Reader) finish() error {
+	var err error
+	for _, it := range r.iterators {
+		err = errors.Join(err, it.Close())
+	}
+	clear(r.iterators)
+	clear(r.buffers)
+	clear(r.rows[:cap(r.rows)])
+	clear(r.chunks[:cap(r.chunks)])
+	clear(r.messages[:cap(r.messages)])
+	r.shard, r.iterators, r.depth = nil, r.iterators[:0], 0
+	return err
+}
+
+// Applied is the record as of the last update, which is ahead of what is durable.
+func (r *Reader) Applied() Record { return r.shard.active.record }
+
+// conversationSlot hashes a pair once for the many keys of one conversation.
+func (r *Reader) conversationSlot(c wire.Conversation) wire.Slot {
+	if c != r.slotOf {
+		r.slotOf, r.slot = c, c.Slot()
+	}
+	return r.slot
+}
+
+// get calls fn with the value of a key, which dies when fn returns.
+func (r *Reader) get(key []byte, fn func(value []byte) error) (bool, error) {
+	for _, b := range r.buffers {
+		if e := b.find(key); e != nil && !e.void {
+			if e.deleted {
+				return false, nil
+			}
+			return true, fn(b.value(e))
+		}
+	}
+	value, closer, err := r.shard.store.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	err = fn(value)
+	return true, errors.Join(err, closer.Close())
+}
+
+// User reads an account.
+func (r *Reader) User(id wire.ID) (u User, ok bool, err error) {
+	r.key = appendUserKey(r.key[:0], id)
+	ok, err = r.get(r.key, func(value []byte) error {
+		u, err = parseUser(id, value)
+		return err
+	})
+	return u, ok, err
+}
+
+// UserByName resolves a name to an account's identifier.
+func (r *Reader) UserByName(name string) (id wire.ID, ok bool, err error) {
+	r.key = appendNameKey(r.key[:0], name)
+	ok, err = r.get(r.key, func(value []byte) error {
+		id, err = parseName(value)
+		return err
+	})
+	return id, ok, err
+}
+
+// Conversation reads a conversation's head record.
+func (r *Reader) Conversation(c wire.Conversation) (v Conversation, ok bool, err error) {
+	r.key = appendConversationKey(r.key[:0], r.conversationSlot(c), c)
+	ok, err = r.get(r.key, func(value []byte) error {
+		v, err = parseConversation(value)
+		return err
+	})
+	return v, ok, err
+}
+
+// Member reads the cursors of one member of a conversation.
+func (r *Reader) Member(c wire.Conversation, user wire.ID) (m Member, ok bool, err error) {
+	r.key = appendMemberKey(r.key[:0], r.conversationSlot(c), c, user)
+	ok, err = r.get(r.key, func(value []byte) error {
+		m, err = parseMember(value)
+		return err
+	})
+	return m, ok, err
+}
+
+// Incoming tells up to which number rows of another shard's outgoing ones were applied here.
+func (r *Reader) Incoming(from uint32) (number uint64, err error) {
+	r.key = appendIncomingKey(r.key[:0], r.shard.first, from)
+	_, err = r.get(r.key, func(value []byte) error {
+		number, err = parseIncoming(value)
+		return err
+	})
+	return number, err
+}
+
+// List calls fn for each row of a user's own conversation list, in order of conversations.
+func (r *Reader) List(user wire.ID, fn func(List) error) error {
+	return r.scan(appendListPrefix(nil, user), func(key parsedKey, value []byte) error {
+		l, err := parseList(user, key.Conversation, value)
+		if err != nil {
+			return err
+		}
+		return fn(l)
+	})
+}
+
+// UserIndex calls fn for each conversation that a user takes part in in this shard.
+func (r *Reader) UserIndex(user wire.ID, fn func(UserIndex) error) error {
+	prefix := appendUserIndexPrefix(nil, r.shard.first, user)
+	return r.scan(prefix, func(key parsedKey, value []byte) error {
+		u, err := parseUserIndex(user, key.Conversation, value)
+		if err != nil {
+			return err
+		}
+		return fn(u)
+	})
+}
+
+// Outgoing calls fn for each command that other shards have not acknowledged, in order.
+// The command's bytes die when fn returns.
+func (r *Reader) Outgoing(fn func(Outgoing) error) error {
+	prefix := appendPrefix(nil, r.shard.first, kindOutgoing)
+	return r.scan(prefix, func(key parsedKey, value []byte) error {
+		o, err := parseOutgoing(key.Number, value)
+		if err != nil {
+			return err
+		}
+		return fn(o)
+	})
+}
+
+// A row is a buffered record found by a scan; age 0 is the active buffer.
+type row struct {
+	key   packedKey
+	age   int
+	entry *entry
+	value []byte
+}
+
+// scan calls fn for every record whose key begins with a prefix, in order of keys. fn may
+// read, and scan, on its own.
+func (r *Reader) scan(prefix []byte, fn func(key parsedKey, value []byte) error) error {
+	rows := r.gather(prefix)
+	it, err := r.acquire(prefix, prefixEnd(prefix))
+	if err != nil {
+		return err
+	}
+	err = merge(it, rows, fn)
+	r.release()
+	r.rows = rows[:0]
+	return err
+}
+
+// gather collects the buffered rows with a prefix in order, each key's newest.
+func (r *Reader) gather(prefix []byte) []row {
+	rows := r.rows[:0]
+	r.rows = nil // a scan inside this one has its own
+	for age, b := range r.buffers {
+		b.group(prefix, func(key packedKey, e *entry) {
+			if !e.void {
+				rows = append(rows, row{key, age, e, b.value(e)})
+			}
+		})
+	}
+	slices.SortFunc(rows, func(x, y row) int {
+		if c := x.key.compare(y.key); c != 0 {
+			return c
+		}
+		return x.age - y.age
+	})
+	return slices.CompactFunc(rows, func(x, y row) bool { return x.key == y.key })
+}
+
+// merge walks ingested and buffered rows together; of a key that is in both, the buffered
+// one counts.
+func merge(it *pebble.Iterator, rows []row, fn func(key parsedKey, value []byte) error) error {
+	call := func(key, value []byte) error {
+		parsed, err := parseKey(key)
+		if err != nil {
+			return err
+		}
+		return fn(parsed, value)
+	}
+	var scratch [packedSize]byte
+	ok := it.First()
+	for i := range rows {
+		row := &rows[i]
+		key := row.key.appendTo(scratch[:0], int(row.entry.keySize))
+		for ; ok && bytes.Compare(it.Key(), key) < 0; ok = it.Next() {
+			value, err := it.ValueAndErr()
+			if err == nil {
+				err = call(it.Key(), value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if ok && bytes.Equal(it.Key(), key) {
+			ok = it.Next()
+		}
+		if row.entry.deleted {
+			continue
+		}
+		if err := call(key, row.value); err != nil {
+			return err
+		}
+	}
+	for ; ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err == nil {
+			err = call(it.Key(), value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// acquire returns an iterator over [lower, upper) that is not in use; release gives it back.
+// They are kept until the reader is done: opening one costs more than a seek.
+func (r *Reader) acquire(lower, upper []byte) (*pebble.Iterator, error) {
+	if r.depth < len(r.iterators) {
+		it := r.iterators[r.depth]
+		it.SetBounds(lower, upper)
+		r.depth++
+		return it, nil
+	}
+	it, err := r.shard.store.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	r.iterators = append(r.iterators, it)
+	r.depth++
+	return it, nil
+}
+
+func (r *Reader) release() { r.depth-- }
+
+// prefixEnd is the first key behind all that begin with a prefix, which is never all 0xff.
+func prefixEnd(prefix []byte) []byte {
+	end := slices.Clone(prefix)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}

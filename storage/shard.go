@@ -1,0 +1,182 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"parley/wire"
+)
+
+// Errors of a shard and its store.
+var (
+	// ErrClosed is what a closed store answers.
+	ErrClosed = errors.New("storage: closed")
+	// ErrTorn is what a shard answers after an update failed halfway: what it holds in
+	// memory is no state at all, so it is neither read nor written.
+	ErrTorn = errors.New("storage: an update failed halfway")
+)
+
+// A Shard is the state of one Raft group: a contiguous range of slots. One goroutine updates
+// it; any number may view it.
+type Shard struct {
+	store       *Store
+	id          uint32
+	first, last wire.Slot
+
+	mu     sync.RWMutex // held by Update for writing, by View for reading
+	active *buffer
+	frozen []*buffer // newest first; each is dropped once its ingest is visible
+	torn   error
+	writer Writer
+
+	readers sync.Pool
+	applied atomic.Uint64 // index of the last update
+	wanted  atomic.Uint64 // the highest index that somebody waits to see ingested
+
+	durableMu sync.Mutex
+	durable   Record
+	ingested  chan struct{} // closed at the next ingest
+}
+
+func newShard(store *Store, id uint32, first, last wire.Slot, record Record) *Shard {
+	s := &Shard{store: store, id: id, first: first, last: last, ingested: make(chan struct{})}
+	s.active = newBuffer(&store.slabs, nil)
+	s.active.record = record
+	s.durable = record
+	s.applied.Store(record.Index)
+	s.readers.New = func() any { return new(Reader) }
+	return s
+}
+
+// Record is the shard's applied record as ingested: what is left after a crash. The log must
+// be kept from the entry behind it.
+func (s *Shard) Record() Record {
+	s.durableMu.Lock()
+	defer s.durableMu.Unlock()
+	return s.durable
+}
+
+// WaitIngested returns once the state up to a log index is ingested, and asks for a flush if
+// need be. An index that is not applied yet is waited for.
+func (s *Shard) WaitIngested(ctx context.Context, index uint64) error {
+	for {
+		s.durableMu.Lock()
+		reached, next := s.durable.Index >= index, s.ingested
+		s.durableMu.Unlock()
+		if reached {
+			return nil
+		}
+		for wanted := s.wanted.Load(); wanted < index; wanted = s.wanted.Load() {
+			s.wanted.CompareAndSwap(wanted, index)
+		}
+		if s.applied.Load() >= index {
+			s.store.kickFlush()
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.store.stopped:
+			return s.store.reason()
+		}
+	}
+}
+
+// Update runs fn under the shard's write lock: readers see all of it or nothing, and a flush
+// contains all of it or nothing. Only one goroutine may update a shard, and fn must not call
+// the store. It waits while two frozen buffers are still to be written. If fn fails, so does
+// the shard: half an update cannot be taken back.
+func (s *Shard) Update(fn func(w *Writer) error) error {
+	if err := s.store.admit(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	err := s.updateLocked(fn)
+	wanted := s.wanted.Load()
+	due := s.active.record.Index >= wanted && wanted > s.active.begunAt
+	s.mu.Unlock()
+	if err == nil && (due || s.store.full()) {
+		s.store.kickFlush()
+	}
+	return err
+}
+
+func (s *Shard) updateLocked(fn func(w *Writer) error) (err error) {
+	if s.torn != nil {
+		return s.torn
+	}
+	before := s.active.bytes()
+	s.torn = ErrTorn // stays if fn panics
+	w := &s.writer
+	w.begin(s)
+	w.err = nil
+	err = errors.Join(fn(w), w.err)
+	err = errors.Join(err, w.finish())
+	s.store.activeBytes.Add(s.active.bytes() - before)
+	if err != nil {
+		s.torn = fmt.Errorf("%w: %w", ErrTorn, err)
+		return err
+	}
+	s.torn = nil
+	s.applied.Store(s.active.record.Index)
+	return nil
+}
+
+// View runs fn with one moment of the shard. Views run beside each other, but not beside
+// an update, so fn should not wait for anything.
+func (s *Shard) View(fn func(r *Reader) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.torn != nil {
+		return s.torn
+	}
+	r := s.readers.Get().(*Reader)
+	r.begin(s)
+	err := errors.Join(fn(r), r.finish())
+	s.readers.Put(r)
+	return err
+}
+
+// freeze takes the active buffer away for a flush and puts a new one in its place. It
+// returns nil if there is nothing to write, or nothing that may be written.
+func (s *Shard) freeze() *buffer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.torn != nil || s.active.empty() {
+		return nil
+	}
+	b := s.active
+	s.frozen = append([]*buffer{b}, s.frozen...)
+	s.active = newBuffer(&s.store.slabs, b)
+	s.store.activeBytes.Add(-b.bytes())
+	s.store.frozenBytes.Add(b.bytes())
+	return b
+}
+
+// drop forgets the oldest frozen buffer, whose ingest is visible.
+func (s *Shard) drop(b *buffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = s.frozen[:len(s.frozen)-1]
+	s.store.frozenBytes.Add(-b.bytes())
+	b.arena.release()
+}
+
+// publish makes a record the durable one and wakes who waits for it.
+func (s *Shard) publish(record Record) {
+	s.durableMu.Lock()
+	defer s.durableMu.Unlock()
+	s.durable = record
+	close(s.ingested)
+	s.ingested = make(chan struct{})
+}
+
+// stop makes every later call fail with a reason.
+func (s *Shard) stop(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.torn = reason
+}
