@@ -11,7 +11,9 @@ import (
 var (
 	bobsPhone = MakeID(bob.Slot(), 0x123456789)
 	ticket36  = bytes.Repeat([]byte{0xa5}, 36)
-	token24   = bytes.Repeat([]byte{0x5c}, 24)
+	// clusterShown is a cluster's epoch: 48 random bits.
+	clusterShown uint64 = 0x9c2f5e1a70b3
+	token24             = bytes.Repeat([]byte{0x5c}, 24)
 )
 
 func bobsState() ConversationState {
@@ -27,14 +29,14 @@ func helloWithTicket() Hello {
 // nothing has changed.
 func resumed() []part {
 	return []part{
-		{TypeWelcome, Welcome{User: bob, Device: bobsPhone, HeartbeatSeconds: 240, Time: noon + 600_000, ClusterEpoch: 1}},
+		{TypeWelcome, Welcome{User: bob, Device: bobsPhone, HeartbeatSeconds: 240, Time: noon + 600_000, ClusterEpoch: clusterShown}},
 		{TypeConversations, Conversations{Correlation: 1, Token: token24}},
 	}
 }
 
 func exchange(t testing.TB) []messageVector {
 	hello := Hello{Version: Version, Flags: HelloForeground, OutboxEpoch: epochShown, Credential: []byte("header.claims.signature"), Client: "parley-go/0.1"}
-	welcome := Welcome{User: bob, Device: bobsPhone, HeartbeatSeconds: 25, Time: noon - 1000, ClusterEpoch: 1, TicketSeconds: 604_800, Ticket: ticket36}
+	welcome := Welcome{User: bob, Device: bobsPhone, HeartbeatSeconds: 25, Time: noon - 1000, ClusterEpoch: clusterShown, TicketSeconds: 604_800, Ticket: ticket36}
 	greeting := Text("Are you there? - Bob")
 	toAlice, toBob := DirectRef(alice), DirectRef(bob)
 	return []messageVector{

@@ -7,6 +7,8 @@ const (
 	Version = 1
 	// Subprotocol is the WebSocket subprotocol that a client offers.
 	Subprotocol = "parley.v1"
+	// Path is where a server takes WebSockets, so that one host can serve other things too.
+	Path = "/v1/socket"
 	// NumberMax is the greatest integer on the wire: exact in a JavaScript number.
 	NumberMax = 1<<53 - 1
 	// FrameBytesMax bounds a frame with its header, in bytes: one frame of the longest
@@ -42,6 +44,9 @@ const (
 	HistoryMessagesMax = 500
 	// UsersMax bounds the identifiers of one USERS and the names of one RESOLVE.
 	UsersMax = 100
+	// RequestsMax bounds the SYNC, HISTORY, USERS and RESOLVE of a session that wait for
+	// their answers, so that answers of 64 KiB each fit what may be queued for it.
+	RequestsMax = 4
 	// DedupWindow is how many of an outbox's last sends are answered again, and how many
 	// a client may have unacknowledged in one conversation.
 	DedupWindow = 64

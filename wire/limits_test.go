@@ -17,6 +17,8 @@ type limitCase struct {
 var elsewhere = map[string]string{
 	"version":                  "session: HELLO tells the version even when it cannot be read",
 	"subprotocol":              "websocket: the handshake",
+	"path":                     "websocket: the handshake",
+	"requests_max":             "session: what waits for an answer",
 	"message_bytes_max":        "websocket: the length of a message",
 	"server_message_bytes_max": "reactor: one write",
 	"dedup_window":             "shard: what apply answers again; client: sends without an answer",
@@ -203,6 +205,27 @@ func TestAPageThatIsFilledByTheBoundsFitsAFrame(t *testing.T) {
 		t.Fatalf("%d bytes for %d messages, bound %d", len(b), len(p.Messages), size)
 	}
 	if _, err := ParsePage(mustFrame(t, b)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConversationsThatAreFilledByTheBoundsFitAFrame(t *testing.T) {
+	c := Conversations{Correlation: NumberMax, Flags: NumberMax, Token: filled(SyncTokenBytesMax)}
+	size := ConversationsHeaderBytes + len(c.Token)
+	for range SyncItemsMax {
+		item := ConversationState{Ref: GroupRef(lastID), Head: NumberMax, Revision: NumberMax, Time: NumberMax, Unread: NumberMax, Mentions: NumberMax,
+			Extensions: string(blockOf(200)), Preview: &Preview{Author: lastID, Content: Content{Bytes: filled(PreviewBytesMax)}}}
+		if size+ConversationStateBytes(&item) > FrameBytesMax {
+			break
+		}
+		size += ConversationStateBytes(&item)
+		c.Items = append(c.Items, item)
+	}
+	b := AppendConversations(nil, &c)
+	if len(b) > size || len(c.Items) < 100 {
+		t.Fatalf("%d bytes for %d items, bound %d", len(b), len(c.Items), size)
+	}
+	if _, err := ParseConversations(mustFrame(t, b)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -72,6 +72,20 @@ const (
 // conversationStateBytesMin is the shortest item: ten numbers and the parts.
 const conversationStateBytesMin = 11
 
+// ConversationsHeaderBytes bounds what a CONVERSATIONS takes without its items and token,
+// frame header included: whoever fills one starts from it and stops before FrameBytesMax.
+const ConversationsHeaderBytes = 4 + 8 + 8 + 2
+
+// ConversationStateBytes bounds what an item adds to a CONVERSATIONS: ten numbers, the
+// parts, and with a preview its author and length.
+func ConversationStateBytes(c *ConversationState) int {
+	size := 10*8 + 1 + 2 + len(c.Extensions)
+	if c.Preview != nil {
+		size += 7 + 2 + len(c.Preview.Content.Bytes)
+	}
+	return size
+}
+
 // AppendConversationState appends an item of CONVERSATIONS. Cursors are sent as their
 // distance from the head: zeros in the usual case, one byte each.
 func AppendConversationState(dst []byte, c *ConversationState) []byte {
@@ -160,7 +174,7 @@ type Conversations struct {
 	Correlation uint64
 	Flags       uint64
 	Items       []ConversationState
-	Token       []byte
+	Token       []byte // empty: nothing changed, the token of SYNC stays good
 }
 
 // AppendConversations appends a CONVERSATIONS frame.
