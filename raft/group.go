@@ -1,0 +1,289 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// A Group is this node's replica of one replicated log. Its methods may be called from
+// any goroutine.
+type Group struct {
+	id         uint32
+	node       *Node
+	config     GroupConfig
+	log        *groupLog
+	raft       *hraft.Raft
+	transport  *carrier
+	truncation *operation // of the compactor
+	compacting bool       // guarded by the compactor
+	notify     chan bool  // hashicorp/raft's news of leadership
+	closing    chan struct{}
+	running    sync.WaitGroup
+
+	voters atomic.Pointer[[]hraft.ServerID] // of the latest configuration, committed or not
+
+	// machineMu makes calls of the machine one at a time.
+	machineMu sync.Mutex
+	machine   machine
+
+	leadership atomic.Uint64 // the term that this replica leads in and has applied an entry of; 0: none
+	applied    atomic.Uint64 // highest index that the machine was shown or that needs no showing
+	delivered  atomic.Uint64 // highest index that the machine was shown
+	lead       chan struct{} // closed at the first leadership
+	leadOnce   sync.Once
+
+	flight  flight
+	waiters appliedWaiters
+	reads   reads
+}
+
+// groupSettings are hashicorp/raft's.
+func (g *Group) groupSettings() *hraft.Config {
+	c := hraft.DefaultConfig()
+	c.LocalID = hraft.ServerID(g.node.options.Server)
+	c.HeartbeatTimeout = heartbeatTimeout
+	c.ElectionTimeout = electionTimeout
+	c.LeaderLeaseTimeout = leaseTimeout
+	c.CommitTimeout = commitTimeout
+	c.MaxAppendEntries = EntriesAppendMax
+	c.BatchApplyCh = true
+	c.NoSnapshotRestoreOnStart = true
+	c.NoLegacyTelemetry = true
+	c.ShutdownOnRemove = false
+	c.NotifyCh = g.notify
+	c.Logger = &raftLogger{logger: g.node.logger.With("group", g.id)}
+	// The library neither takes snapshots nor truncates: the record is the snapshot, and
+	// the compactor truncates behind it.
+	c.SnapshotInterval = math.MaxInt64 / 4
+	c.SnapshotThreshold = math.MaxUint64
+	c.TrailingLogs = math.MaxUint64
+	return c
+}
+
+func newGroup(n *Node, c GroupConfig) *Group {
+	g := &Group{
+		id: c.ID, node: n, config: c,
+		truncation: newOperation(c.ID),
+		notify:     make(chan bool, 16),
+		closing:    make(chan struct{}),
+		lead:       make(chan struct{}),
+	}
+	g.log = &groupLog{
+		group: c.ID, store: n.store, committer: n.committer, fail: n.fail,
+		record: c.Machine.Record, appended: g.watchVoters, grown: g.Compact,
+	}
+	g.flight.wake = make(chan struct{}, 1)
+	g.reads.group = g
+	return g
+}
+
+// startGroup recovers a group from its log and its machine's record.
+func startGroup(n *Node, c GroupConfig) (*Group, error) {
+	g := newGroup(n, c)
+	record := c.Machine.Record()
+	if record.Index > 0 && (record.Term == 0 || record.ConfigurationIndex == 0) {
+		return nil, fmt.Errorf("%w: group %d: the record at %d has no term or configuration", errOptions, g.id, record.Index)
+	}
+	if err := openLog(g.log); err != nil {
+		return nil, err
+	}
+	if err := g.log.follows(record); err != nil {
+		return nil, err
+	}
+	g.applied.Store(record.Index)
+	g.delivered.Store(record.Index)
+	transport, err := n.options.Network.Transport(g.id)
+	if err != nil {
+		return nil, fmt.Errorf("raft: group %d: %w", g.id, err)
+	}
+	g.transport = &carrier{Transport: transport, stalled: n.committer.stalled}
+	// The log ends the goroutine that it fails on, which must not be the caller's.
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		err = g.open()
+	}()
+	<-started
+	if failure := n.broken(); failure != nil && g.raft == nil {
+		err = failure
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("raft: group %d: %w", g.id, err), transport.Close())
+	}
+	g.running.Go(g.watch)
+	g.running.Go(g.propose)
+	return g, nil
+}
+
+// open bootstraps an empty group and starts hashicorp/raft.
+func (g *Group) open() error {
+	settings := g.groupSettings()
+	snaps := &snapshots{record: g.config.Machine.Record}
+	empty, err := hraft.HasExistingState(g.log, g.log, snaps)
+	if err != nil {
+		return err
+	}
+	if empty = !empty; empty && len(g.config.Servers) > 0 {
+		var c hraft.Configuration
+		for _, s := range g.config.Servers {
+			c.Servers = append(c.Servers, hraft.Server{ID: hraft.ServerID(s), Address: hraft.ServerAddress(s)})
+		}
+		if err := hraft.BootstrapCluster(settings, g.log, g.log, snaps, g.transport, c); err != nil {
+			return err
+		}
+	}
+	r, err := hraft.NewRaft(settings, (*fsm)(g), g.log, g.log, snaps, g.transport)
+	if err != nil {
+		return err
+	}
+	g.setVoters(r.GetConfiguration().Configuration())
+	if g.alone() {
+		// A shorter timeout makes a follower look at once, and it has nobody to wait for.
+		soon := r.ReloadableConfig()
+		soon.HeartbeatTimeout -= time.Millisecond
+		if err := r.ReloadConfig(soon); err != nil {
+			return errors.Join(err, r.Shutdown().Error())
+		}
+	}
+	g.raft = r
+	return nil
+}
+
+// elected waits for the leadership of a group that has no other voter.
+func (g *Group) elected() error {
+	if !g.alone() {
+		return nil
+	}
+	select {
+	case <-g.lead:
+		return nil
+	case <-g.closing:
+		return ErrClosed
+	case <-g.node.failed:
+		return g.node.broken()
+	}
+}
+
+// setVoters notes who votes from now on.
+func (g *Group) setVoters(c hraft.Configuration) {
+	voters := make([]hraft.ServerID, 0, len(c.Servers))
+	for _, s := range c.Servers {
+		if s.Suffrage == hraft.Voter {
+			voters = append(voters, s.ID)
+		}
+	}
+	g.voters.Store(&voters)
+}
+
+// watchVoters sees entries before they are durable, so that a new configuration counts
+// for reads before it can count for anything else.
+func (g *Group) watchVoters(logs []*hraft.Log) {
+	for _, l := range logs {
+		if l.Type != hraft.LogConfiguration {
+			continue
+		}
+		c, err := parseConfiguration(l.Data)
+		if err != nil {
+			g.node.fail(fmt.Errorf("group %d: entry %d: %w", g.id, l.Index, err))
+			return
+		}
+		g.setVoters(c)
+	}
+}
+
+// alone tells whether this node is the group's only voter.
+func (g *Group) alone() bool {
+	voters := g.voters.Load()
+	return voters != nil && len(*voters) == 1 && (*voters)[0] == hraft.ServerID(g.node.options.Server)
+}
+
+// watch follows hashicorp/raft's news of leadership.
+func (g *Group) watch() {
+	for {
+		select {
+		case leads := <-g.notify:
+			if leads {
+				g.elect()
+			} else {
+				g.resign(ErrNotLeader)
+			}
+		case <-g.closing:
+			return
+		}
+	}
+}
+
+// elect notes the term that this replica leads in, and proposes the empty entry whose
+// application shows that everything before it was applied.
+func (g *Group) elect() {
+	term := g.raft.CurrentTerm()
+	if g.raft.State() != hraft.Leader || g.raft.CurrentTerm() != term {
+		return // lost again: the news of that follows
+	}
+	g.machineMu.Lock()
+	g.machine.elected = term
+	g.machineMu.Unlock()
+	g.raft.Apply(nil, 0)
+}
+
+// resign ends a leadership: what is in flight is given back, and the machine is told.
+func (g *Group) resign(err error) {
+	g.leadership.Store(0)
+	g.reads.fail(ErrNotLeader)
+	g.waiters.fail(ErrNotLeader)
+	g.giveBack(g.flight.close(), err)
+	g.machineMu.Lock()
+	defer g.machineMu.Unlock()
+	g.machine.elected = 0
+	g.leadership.Store(0) // Lead may have come in between
+	if g.machine.leads {
+		g.machine.leads = false
+		g.giveBack(g.flight.close(), err)
+		g.config.Machine.Follow()
+	}
+	g.flight.signal()
+}
+
+// Leading tells whether this replica leads and its Machine was told so.
+func (g *Group) Leading() bool { return g.leadership.Load() != 0 }
+
+// Term returns the term that this replica leads in, 0 if it does not.
+func (g *Group) Term() uint64 { return g.leadership.Load() }
+
+// Leader returns the server that this replica believes to lead, "" if it knows none.
+func (g *Group) Leader() string {
+	_, id := g.raft.LeaderWithID()
+	return string(id)
+}
+
+// Stats returns the group's counters.
+func (g *Group) Stats() Stats {
+	s := Stats{
+		Leading: g.Leading(),
+		Term:    g.raft.CurrentTerm(),
+		Commit:  g.raft.CommitIndex(),
+		Applied: g.applied.Load(),
+	}
+	s.SnapshotIndex = g.config.Machine.Record().Index
+	g.flight.stats(&s)
+	g.log.stats(&s)
+	return s
+}
+
+// stop waits shortly for what is in flight, then stops the group.
+func (g *Group) stop() {
+	g.flight.drain()
+	close(g.closing)
+	if err := g.raft.Shutdown().Error(); err != nil {
+		g.node.logger.Warn("raft: shutdown", "group", g.id, "error", err)
+	}
+	g.running.Wait()
+	g.resign(ErrClosed)
+	g.reads.stop()
+}

@@ -1,0 +1,347 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// Errors of the network in memory.
+var (
+	errUnreachable = errors.New("raft: peer does not answer")
+	errPipeline    = errors.New("raft: pipeline is broken")
+)
+
+const (
+	// rpcTimeout is how long a message to a silent peer waits.
+	rpcTimeout = 500 * time.Millisecond
+	// pipelineTimeout is how long a pipeline waits for an answer before it breaks.
+	pipelineTimeout = 5 * time.Second
+	// pipelineDepth is how many messages a pipeline carries: the receiver handles one at a
+	// time, each with an fsync, so that a deeper one would only queue.
+	pipelineDepth = 4
+)
+
+// Memory connects nodes of one process. It is for tests, where it can cut and slow
+// connections, and for measuring without a network. It works under testing/synctest.
+type Memory struct {
+	mu         sync.RWMutex
+	transports map[memoryAddress]*memoryTransport
+	cut        map[[2]string]bool
+	delay      atomic.Int64
+}
+
+type memoryAddress struct {
+	server string
+	group  uint32
+}
+
+// NewMemory makes a network without nodes.
+func NewMemory() *Memory {
+	return &Memory{transports: make(map[memoryAddress]*memoryTransport), cut: make(map[[2]string]bool)}
+}
+
+// Network returns a server's view of the network.
+func (m *Memory) Network(server string) Network { return &memoryNetwork{m, server} }
+
+// Cut stops messages and answers from one server to another, in that direction only.
+func (m *Memory) Cut(from, to string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cut[[2]string{from, to}] = true
+}
+
+// Isolate cuts a server from all that have transports now, in both directions.
+func (m *Memory) Isolate(server string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for a := range m.transports {
+		if a.server != server {
+			m.cut[[2]string{server, a.server}] = true
+			m.cut[[2]string{a.server, server}] = true
+		}
+	}
+}
+
+// Heal undoes all cuts.
+func (m *Memory) Heal() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.cut)
+}
+
+// SetDelay makes every message and every answer take that long.
+func (m *Memory) SetDelay(d time.Duration) { m.delay.Store(int64(d)) }
+
+// route finds the way to a peer.
+func (m *Memory) route(from, to string, group uint32) *memoryTransport {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if len(m.cut) > 0 && m.cut[[2]string{from, to}] {
+		return nil
+	}
+	return m.transports[memoryAddress{to, group}]
+}
+
+type memoryNetwork struct {
+	memory *Memory
+	server string
+}
+
+// Transport registers this server's end of a group.
+func (n *memoryNetwork) Transport(group uint32) (Transport, error) {
+	m := n.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	address := memoryAddress{n.server, group}
+	if m.transports[address] != nil {
+		return nil, fmt.Errorf("raft: server %s has group %d already", n.server, group)
+	}
+	t := &memoryTransport{memory: m, address: address, consumer: make(chan hraft.RPC, 16), closed: make(chan struct{})}
+	m.transports[address] = t
+	return t, nil
+}
+
+type memoryTransport struct {
+	memory    *Memory
+	address   memoryAddress
+	consumer  chan hraft.RPC
+	heartbeat atomic.Pointer[func(hraft.RPC)]
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+func (t *memoryTransport) Consumer() <-chan hraft.RPC { return t.consumer }
+
+func (t *memoryTransport) LocalAddr() hraft.ServerAddress {
+	return hraft.ServerAddress(t.address.server)
+}
+
+func (t *memoryTransport) EncodePeer(_ hraft.ServerID, a hraft.ServerAddress) []byte {
+	return []byte(a)
+}
+
+func (t *memoryTransport) DecodePeer(b []byte) hraft.ServerAddress { return hraft.ServerAddress(b) }
+
+func (t *memoryTransport) SetHeartbeatHandler(handle func(hraft.RPC)) { t.heartbeat.Store(&handle) }
+
+func (t *memoryTransport) Close() error {
+	t.closeOnce.Do(func() {
+		close(t.closed)
+		t.memory.mu.Lock()
+		defer t.memory.mu.Unlock()
+		if t.memory.transports[t.address] == t {
+			delete(t.memory.transports, t.address)
+		}
+	})
+	return nil
+}
+
+func isHeartbeat(command any) bool {
+	a, ok := command.(*hraft.AppendEntriesRequest)
+	return ok && a.PrevLogEntry == 0 && a.PrevLogTerm == 0 && len(a.Entries) == 0 && a.LeaderCommitIndex == 0
+}
+
+// memoryCall is a message under way.
+type memoryCall struct {
+	from   *memoryTransport
+	to     *memoryTransport
+	answer chan hraft.RPCResponse
+}
+
+// send delivers a message. It blocks while the peer's queue is full.
+func (t *memoryTransport) send(target hraft.ServerAddress, command any, data io.Reader) (*memoryCall, error) {
+	if d := t.memory.delay.Load(); d > 0 {
+		time.Sleep(time.Duration(d))
+	}
+	to := t.memory.route(t.address.server, string(target), t.address.group)
+	if to == nil {
+		return nil, t.silence()
+	}
+	c := &memoryCall{from: t, to: to, answer: make(chan hraft.RPCResponse, 1)}
+	rpc := hraft.RPC{Command: command, Reader: data, RespChan: c.answer}
+	if handle := to.heartbeat.Load(); handle != nil && isHeartbeat(command) {
+		(*handle)(rpc)
+		return c, nil
+	}
+	select {
+	case to.consumer <- rpc:
+		return c, nil
+	case <-to.closed:
+	case <-t.closed:
+	}
+	return nil, errUnreachable
+}
+
+// silence is what a message to an unreachable peer gets, after a while.
+func (t *memoryTransport) silence() error {
+	timer := time.NewTimer(rpcTimeout)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.closed:
+	}
+	return errUnreachable
+}
+
+// wait waits for the answer; limit ends the wait.
+func (c *memoryCall) wait(limit <-chan time.Time) (any, error) {
+	select {
+	case r := <-c.answer:
+		if d := c.from.memory.delay.Load(); d > 0 {
+			time.Sleep(time.Duration(d))
+		}
+		if c.from.memory.route(c.to.address.server, c.from.address.server, c.from.address.group) != c.from {
+			return nil, c.from.silence()
+		}
+		return r.Response, r.Error
+	case <-limit:
+	case <-c.to.closed:
+	case <-c.from.closed:
+	}
+	return nil, errUnreachable
+}
+
+func (t *memoryTransport) call(target hraft.ServerAddress, command any, data io.Reader) (any, error) {
+	c, err := t.send(target, command, data)
+	if err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(rpcTimeout)
+	defer timer.Stop()
+	return c.wait(timer.C)
+}
+
+// answerInto makes a call whose answer is a *R.
+func answerInto[R any](t *memoryTransport, target hraft.ServerAddress, command any, data io.Reader, resp *R) error {
+	answer, err := t.call(target, command, data)
+	if err != nil {
+		return err
+	}
+	r, ok := answer.(*R)
+	if !ok {
+		return fmt.Errorf("raft: unexpected answer %T", answer)
+	}
+	*resp = *r
+	return nil
+}
+
+func (t *memoryTransport) AppendEntries(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	return answerInto(t, target, args, nil, resp)
+}
+
+func (t *memoryTransport) RequestVote(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
+	return answerInto(t, target, args, nil, resp)
+}
+
+func (t *memoryTransport) RequestPreVote(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
+	return answerInto(t, target, args, nil, resp)
+}
+
+func (t *memoryTransport) TimeoutNow(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
+	return answerInto(t, target, args, nil, resp)
+}
+
+func (t *memoryTransport) InstallSnapshot(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	return answerInto(t, target, args, data, resp)
+}
+
+// AppendEntriesPipeline starts a pipeline, whose goroutine lives until Close.
+func (t *memoryTransport) AppendEntriesPipeline(_ hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
+	p := &memoryPipeline{
+		transport: t, target: target,
+		sent:   make(chan *memoryAppend, pipelineDepth),
+		done:   make(chan hraft.AppendFuture, pipelineDepth+1),
+		closed: make(chan struct{}),
+	}
+	go p.run()
+	return p, nil
+}
+
+// memoryPipeline carries several messages at once. After the first that fails or is
+// refused it takes no more, so that its user falls back instead of waiting for ever.
+type memoryPipeline struct {
+	transport *memoryTransport
+	target    hraft.ServerAddress
+	sent      chan *memoryAppend
+	done      chan hraft.AppendFuture
+	broken    atomic.Bool
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+// memoryAppend is a message of a pipeline, and its future.
+type memoryAppend struct {
+	call  *memoryCall
+	start time.Time
+	args  *hraft.AppendEntriesRequest
+	resp  *hraft.AppendEntriesResponse
+	err   error
+}
+
+func (a *memoryAppend) Error() error                           { return a.err }
+func (a *memoryAppend) Start() time.Time                       { return a.start }
+func (a *memoryAppend) Request() *hraft.AppendEntriesRequest   { return a.args }
+func (a *memoryAppend) Response() *hraft.AppendEntriesResponse { return a.resp }
+
+func (p *memoryPipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	if p.broken.Load() {
+		return nil, errPipeline
+	}
+	a := &memoryAppend{start: time.Now(), args: args, resp: resp}
+	var err error
+	if a.call, err = p.transport.send(p.target, args, nil); err != nil {
+		p.broken.Store(true)
+		return nil, err
+	}
+	select {
+	case p.sent <- a:
+		return a, nil
+	case <-p.closed:
+	case <-p.transport.closed:
+	}
+	return nil, errPipeline
+}
+
+func (p *memoryPipeline) Consumer() <-chan hraft.AppendFuture { return p.done }
+
+func (p *memoryPipeline) Close() error {
+	p.closeOnce.Do(func() { close(p.closed) })
+	return nil
+}
+
+// run hands the answers on, in order.
+func (p *memoryPipeline) run() {
+	timer := time.NewTimer(pipelineTimeout)
+	defer timer.Stop()
+	for {
+		var a *memoryAppend
+		select {
+		case a = <-p.sent:
+		case <-p.closed:
+			return
+		case <-p.transport.closed:
+			return
+		}
+		var answer any
+		timer.Reset(pipelineTimeout)
+		if answer, a.err = a.call.wait(timer.C); a.err == nil {
+			*a.resp = *answer.(*hraft.AppendEntriesResponse)
+		}
+		if a.err != nil || !a.resp.Success {
+			p.broken.Store(true)
+		}
+		select {
+		case p.done <- a:
+		case <-p.closed:
+			return
+		case <-p.transport.closed:
+			return
+		}
+	}
+}

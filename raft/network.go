@@ -1,0 +1,55 @@
+package raft
+
+import (
+	"errors"
+	"io"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// errStalled is what the network answers while this node's disk does not.
+var errStalled = errors.New("raft: the log's disk is stalled")
+
+// A Transport carries one group's messages between its replicas. Server addresses are
+// server ids. It must not block a pipeline for ever, and must end every call that is
+// under way when it is closed.
+type Transport interface {
+	hraft.Transport
+	hraft.WithPreVote
+	hraft.WithClose
+}
+
+// A Network makes the transports of this node's groups.
+type Network interface {
+	// Transport returns the transport of one group. The group closes it.
+	Transport(group uint32) (Transport, error)
+}
+
+// carrier is a group's transport. It sends nothing while the log's disk is stalled, so
+// that the other replicas elect another leader: hashicorp/raft's heartbeats come from a
+// goroutine of their own and would go on.
+type carrier struct {
+	Transport
+	stalled func() bool
+}
+
+func (c *carrier) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	if c.stalled() {
+		return errStalled
+	}
+	return c.Transport.AppendEntries(id, target, args, resp)
+}
+
+func (c *carrier) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
+	if c.stalled() {
+		return errStalled
+	}
+	return c.Transport.RequestVote(id, target, args, resp)
+}
+
+func (c *carrier) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	if c.stalled() {
+		return errStalled
+	}
+	return c.Transport.InstallSnapshot(id, target, args, resp, data)
+}

@@ -1,0 +1,254 @@
+package raft
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testMachine keeps all entries, and checks that they come in order and once.
+type testMachine struct {
+	mu         sync.Mutex
+	first      uint64 // index of the record that it started from
+	index      uint64
+	term       uint64
+	entries    []Entry
+	durable    Record
+	latest     Record
+	leading    bool
+	led        []uint64
+	faults     []string
+	fail       error
+	hold       chan struct{} // if not nil, Apply waits for it
+	autoRecord bool          // what is applied is durable at once
+	onApply    func(entries []Entry)
+}
+
+// restart returns a machine that remembers only what was durable.
+func (m *testMachine) restart() *testMachine {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := &testMachine{durable: m.durable, latest: m.durable, index: m.durable.Index, term: m.durable.Term, first: m.durable.Index, autoRecord: m.autoRecord}
+	for _, e := range m.entries {
+		if e.Index <= m.durable.Index {
+			n.entries = append(n.entries, e)
+		}
+	}
+	return n
+}
+
+func (m *testMachine) Apply(entries []Entry) error {
+	if m.hold != nil {
+		<-m.hold
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return m.fail
+	}
+	for _, e := range entries {
+		if e.Index <= m.index || e.Term < m.term {
+			m.faults = append(m.faults, fmt.Sprintf("entry %d of term %d after %d of %d", e.Index, e.Term, m.index, m.term))
+		}
+		m.index, m.term = e.Index, e.Term
+		m.entries = append(m.entries, Entry{e.Index, e.Term, e.Data})
+	}
+	m.latest.Index, m.latest.Term = m.index, m.term
+	if m.autoRecord {
+		m.durable = m.latest
+	}
+	if m.onApply != nil {
+		m.onApply(entries)
+	}
+	return nil
+}
+
+func (m *testMachine) Configure(index, term uint64, configuration []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if index <= m.index {
+		m.faults = append(m.faults, fmt.Sprintf("configuration %d after %d", index, m.index))
+	}
+	m.index, m.term = index, term
+	m.latest = Record{Index: index, Term: term, ConfigurationIndex: index, Configuration: configuration}
+	return nil
+}
+
+func (m *testMachine) Record() Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.durable
+}
+
+func (m *testMachine) Persist(_ context.Context, index uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.latest.Index < index {
+		return errors.New("test: asked to persist what was not applied")
+	}
+	m.durable = m.latest
+	return nil
+}
+
+func (m *testMachine) Lead(term uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leading {
+		m.faults = append(m.faults, "Lead without Follow")
+	}
+	m.leading = true
+	m.led = append(m.led, term)
+}
+
+func (m *testMachine) Follow() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.leading {
+		m.faults = append(m.faults, "Follow without Lead")
+	}
+	m.leading = false
+}
+
+func (m *testMachine) values() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	values := make([]string, len(m.entries))
+	for i, e := range m.entries {
+		values[i] = string(e.Data)
+	}
+	return values
+}
+
+func (m *testMachine) check(t testing.TB) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, f := range m.faults {
+		t.Error(f)
+	}
+}
+
+// testSource is a queue of entries, one command each, with the fate of each.
+type testSource struct {
+	mu     sync.Mutex
+	queue  [][]byte
+	failed map[string]error
+	twice  []string
+}
+
+func (s *testSource) add(entries ...[]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = append(s.queue, entries...)
+}
+
+func (s *testSource) Next(dst []byte) ([]byte, any, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return dst, nil, false
+	}
+	e := s.queue[0]
+	s.queue = s.queue[1:]
+	return append(dst, e...), string(e), true
+}
+
+func (s *testSource) Failed(handle any, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = make(map[string]error)
+	}
+	if _, ok := s.failed[handle.(string)]; ok {
+		s.twice = append(s.twice, handle.(string))
+	}
+	s.failed[handle.(string)] = err
+}
+
+func (s *testSource) failures() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.failed)
+}
+
+func testLogger() *slog.Logger {
+	if os.Getenv("RAFT_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func openNode(t testing.TB, fs vfs.FS, server string, network Network) *Node {
+	t.Helper()
+	n, err := Open(Options{Path: "log", FS: fs, Server: server, Network: network, Logger: testLogger(), Fatal: func(err error) {
+		t.Errorf("unexpected failure: %v", err)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func startGroupOf(t testing.TB, n *Node, id uint32, m Machine, s Source, servers ...string) *Group {
+	t.Helper()
+	g, err := n.Start(GroupConfig{ID: id, Machine: m, Source: s, Servers: servers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func closeNode(t testing.TB, n *Node) {
+	t.Helper()
+	if err := n.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// eventually polls; it is for what happens soon but not at once.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not happen: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func numbered(i int) []byte {
+	return binary.BigEndian.AppendUint32([]byte("entry "), uint32(i))
+}
+
+func padded(i, size int) []byte {
+	e := numbered(i)
+	return append(e, bytes.Repeat([]byte{byte(i)}, max(0, size-len(e)))...)
+}
+
+func wantNumbered(t testing.TB, m *testMachine, n int) {
+	t.Helper()
+	m.check(t)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.entries) != n {
+		t.Fatalf("machine has %d entries, want %d", len(m.entries), n)
+	}
+	for i, e := range m.entries {
+		if !bytes.HasPrefix(e.Data, numbered(i)) {
+			t.Fatalf("entry %d is %q", i, e.Data)
+		}
+	}
+}
