@@ -33,6 +33,7 @@ type proposal struct {
 // The library's futures are not used: one goroutine would have to wait for each, and some
 // are never answered when it shuts down.
 type flight struct {
+	window int           // InFlightMax; benchmarks vary it
 	wake   chan struct{} // capacity 1
 	awake  atomic.Bool   // wake was signalled and the batcher has not looked since
 	hungry atomic.Bool   // the batcher left something in the source for want of room
@@ -97,7 +98,7 @@ func (f *flight) room() (pull, proposes bool) {
 	if f.draining || !f.isOpen {
 		return true, false
 	}
-	if len(f.pending)+f.applying >= InFlightMax {
+	if len(f.pending)+f.applying >= f.window {
 		f.hungry.Store(true)
 		return false, true
 	}

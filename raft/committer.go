@@ -56,7 +56,7 @@ func (c *committer) commit(o *operation) error {
 	}
 	c.busy = true
 	batch := c.queue
-	c.queue = c.spare[:0]
+	c.queue, c.spare = c.spare[:0], nil
 	c.mu.Unlock()
 
 	err := c.write(batch)

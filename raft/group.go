@@ -78,6 +78,7 @@ func newGroup(n *Node, c GroupConfig) *Group {
 		group: c.ID, store: n.store, committer: n.committer, fail: n.fail,
 		record: c.Machine.Record, appended: g.watchVoters, grown: g.Compact,
 	}
+	g.flight.window = InFlightMax
 	g.flight.wake = make(chan struct{}, 1)
 	g.reads.group = g
 	return g
