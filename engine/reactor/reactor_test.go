@@ -244,14 +244,16 @@ func TestPeerGoesAway(t *testing.T) {
 
 func TestHandlerCloses(t *testing.T) {
 	s, h := listen(t, Config{})
-	h[0].message = func(handle Handle, payload []byte) {
-		h[0].loop.Write(handle, []byte("last words"))
-		h[0].loop.Close(handle, 4410, "replaced")
-		h[0].loop.Write(handle, []byte("ignored"))
-		if h[0].loop.Alive(handle) {
-			t.Error("alive after Close")
+	h[0].run(func() {
+		h[0].message = func(handle Handle, payload []byte) {
+			h[0].loop.Write(handle, []byte("last words"))
+			h[0].loop.Close(handle, 4410, "replaced")
+			h[0].loop.Write(handle, []byte("ignored"))
+			if h[0].loop.Alive(handle) {
+				t.Error("alive after Close")
+			}
 		}
-	}
+	})
 	c := connect(t, s)
 	c.send(append(frame(opBinary, "1"), frame(opBinary, "2")...))
 	c.expect(opBinary, "last words")
@@ -321,7 +323,7 @@ func TestPostsFromManyGoroutinesKeepTheirOrder(t *testing.T) {
 	var next [producers]int
 	left := producers * posts
 	done := make(chan struct{})
-	h[0].inbox = func(items []any) {
+	count := func(items []any) {
 		for _, x := range items {
 			i := x.(item)
 			if i.n != next[i.producer] {
@@ -333,6 +335,7 @@ func TestPostsFromManyGoroutinesKeepTheirOrder(t *testing.T) {
 			close(done)
 		}
 	}
+	h[0].run(func() { h[0].inbox = count })
 	var wg sync.WaitGroup
 	for p := range producers {
 		wg.Go(func() {
