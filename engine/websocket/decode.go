@@ -136,9 +136,10 @@ func (d Decoder) parseHeader(data []byte, f *Fragments) (h header, need int, err
 	case 127:
 		lengthBytes = 8
 	}
-	if h.size = 2 + lengthBytes + 4; len(data) < 2+lengthBytes {
-		return h, h.size, nil
+	if len(data) < 2+lengthBytes {
+		return h, 2 + lengthBytes, nil // the length may be refused before the mask has come
 	}
+	h.size = 2 + lengthBytes + 4
 	if lengthBytes > 0 {
 		if err := h.readLength(data[2 : 2+lengthBytes]); err != nil {
 			return h, 0, err

@@ -256,7 +256,7 @@ func TestLongMessagesAtSomeSplits(t *testing.T) {
 
 func TestUnfinishedFrameSaysHowMuchItNeeds(t *testing.T) {
 	long := masked(fin|opBinary, strings.Repeat("a", 300))
-	for have, want := range map[int]int{0: 2, 1: 2, 2: 8, 3: 8, 4: len(long), 100: len(long), len(long) - 1: len(long)} {
+	for have, want := range map[int]int{0: 2, 1: 2, 2: 4, 3: 4, 4: len(long), 100: len(long), len(long) - 1: len(long)} {
 		var f Fragments
 		e, err := Decoder{MessageBytesMax: maxLen}.Next([]byte(long[:have]), &f)
 		if err != nil || e.Kind != KindNone || e.Used != 0 || e.Need != want {
