@@ -115,6 +115,8 @@ func TestPairsSendAllAndSeeEachReceipt(t *testing.T) {
 	if r.Ack == nil || r.Ack.P50 <= 0 || r.Ack.P50 > r.Ack.P99 || r.Deliver == nil || r.Receipt == nil {
 		t.Errorf("latencies: ack %v, deliver %v, receipt %v", r.Ack, r.Deliver, r.Receipt)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for key, conversation := range s.conversations {
 		if len(conversation.messages) != 500 || conversation.delivered[key.B] != 500 {
 			t.Errorf("%v: %d messages, delivered to %d", key, len(conversation.messages), conversation.delivered[key.B])
@@ -181,7 +183,9 @@ func TestPairsComplainAboutWhatTheServerDoesWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startFake(t)
+			s.mu.Lock()
 			spoil(s)
+			s.mu.Unlock()
 			c := startWorker(t)
 			c.job("pairs", pairsPlan(s, 1))
 			c.must("connect", nil, nil)

@@ -1,0 +1,237 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"parley/bench/load"
+)
+
+// options are the flags that every scenario has.
+type options struct {
+	program    string   // of the server; empty: this one
+	flags      []string // of the server
+	folder     string   // where the data goes; empty: a temporary folder
+	keep       bool
+	json       string
+	profile    string
+	target     string // host:port of a server that runs; empty: start one
+	targetData string
+	targetPID  int
+	out        io.Writer
+	progress   io.Writer
+}
+
+func (o *options) add(f *pflag.FlagSet) {
+	f.StringVar(&o.program, "server", "", "measure the server of another `PROGRAM` than this one")
+	f.StringArrayVar(&o.flags, "serve", nil, "pass a `FLAG` to the server, such as --serve=--loops=2; may be repeated")
+	f.StringVar(&o.folder, "folder", "", "keep data below `DIR` instead of a temporary folder: it decides which disk is measured")
+	f.BoolVar(&o.keep, "keep", false, "leave the data and the server's log where they are")
+	f.StringVar(&o.json, "json", "", "write the result as JSON to `FILE`, - for standard output (and no table)")
+	f.StringVar(&o.profile, "profile", "", "write a CPU profile of the server, taken while it is measured, to `FILE`")
+	f.StringVar(&o.target, "target", "", "put load on a server that runs at `HOST:PORT` instead of starting one")
+	f.StringVar(&o.targetData, "target-data", "", "data `DIR` of that server, on this machine: its operator's socket makes the users")
+	f.IntVar(&o.targetPID, "target-pid", 0, "process of that server, on this machine, to read CPU and memory of")
+}
+
+// errTarget reports flags about a running server that do not go together.
+var errTarget = errors.New("bench: --target needs --target-data: its users are made through the operator's socket")
+
+// A site is a server with the process that puts load on it.
+type site struct {
+	options *options
+	server  *server // nil: it was running already
+	worker  *worker
+	folder  string
+	name    string // of the scenario, for progress
+}
+
+// open starts a server, or takes the running one, and the load process.
+func (o *options) open(ctx context.Context, name string) (*site, error) {
+	s := &site{options: o, name: name}
+	if o.target != "" {
+		if o.targetData == "" {
+			return nil, errTarget
+		}
+	} else if err := s.startServer(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	var err error
+	if s.worker, err = startWorker(o.progress); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *site) startServer(ctx context.Context) error {
+	program := s.options.program
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+	}
+	folder, err := os.MkdirTemp(s.options.folder, "parley-bench-")
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	s.folder = folder
+	s.server = &server{program: program, flags: s.options.flags, folder: folder}
+	s.say("starting a server in %s", folder)
+	return s.server.start(ctx)
+}
+
+// close stops what was started and removes the data.
+func (s *site) close() error {
+	if s.worker != nil {
+		s.worker.stop()
+	}
+	var errs []error
+	if s.server != nil && s.server.command != nil {
+		errs = append(errs, s.server.kill())
+	}
+	switch {
+	case s.folder == "":
+	case s.options.keep:
+		s.say("data and log are in %s", s.folder)
+	default:
+		errs = append(errs, os.RemoveAll(s.folder))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *site) say(format string, args ...any) {
+	fmt.Fprintf(s.options.progress, "%s: %s\n", s.name, fmt.Sprintf(format, args...))
+}
+
+// target is where to connect.
+func (s *site) target() (load.Target, error) {
+	if s.server != nil {
+		return s.server.target(), nil
+	}
+	address, err := netip.ParseAddrPort(strings.TrimPrefix(s.options.target, "ws://"))
+	if err != nil {
+		return load.Target{}, fmt.Errorf("bench: --target: %w", err)
+	}
+	return load.Target{Address: address, Path: socketPath}, nil
+}
+
+func (s *site) accounts(ctx context.Context, n int) ([]load.Account, error) {
+	data := s.options.targetData
+	if s.server != nil {
+		data = s.server.data()
+	}
+	s.say("making %d users", n)
+	return makeAccounts(ctx, data, n, func(done int) { s.say("%d of %d users", done, n) })
+}
+
+// usage reads the server's process; zeros if it is not known.
+func (s *site) usage() (usage, error) {
+	switch {
+	case s.server != nil:
+		return readUsage(s.server.pid())
+	case s.options.targetPID != 0:
+		return readUsage(s.options.targetPID)
+	}
+	return usage{}, nil
+}
+
+// usages reads the server's process and the load's.
+func (s *site) usages() (server, worker usage, err error) {
+	server, err = s.usage()
+	if err != nil {
+		return server, worker, err
+	}
+	worker, err = readUsage(s.worker.pid())
+	return server, worker, err
+}
+
+// startProfile takes a CPU profile of the server in the background; the function waits for it.
+func (s *site) startProfile(ctx context.Context, d time.Duration) (wait func() error) {
+	if s.options.profile == "" || s.server == nil || s.server.admin == "" {
+		return func() error { return nil }
+	}
+	result := make(chan error, 1)
+	go func() {
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.server.admin, max(1, int(d.Seconds())))
+		result <- download(ctx, url, s.options.profile)
+	}()
+	return func() error { return <-result }
+}
+
+func download(ctx context.Context, url, name string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("bench: profile: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("bench: profile: %w", err)
+	}
+	defer response.Body.Close()
+	f, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("bench: profile: %w", err)
+	}
+	_, err = io.Copy(f, response.Body)
+	return errors.Join(err, f.Close())
+}
+
+// report begins a report with what is known of the machine and the settings.
+func (s *site) report(settings map[string]string) (*Report, error) {
+	r := &Report{Schema: Schema, Scenario: s.name, Time: time.Now().UTC().Truncate(time.Second), Commit: commit(), Config: maps.Clone(settings)}
+	if len(s.options.flags) > 0 {
+		r.Config["server"] = strings.Join(s.options.flags, " ")
+	}
+	if s.options.target != "" {
+		r.Config["target"] = s.options.target
+	}
+	folder := s.folder
+	if folder == "" {
+		folder = os.TempDir()
+	}
+	var err error
+	r.Host, err = readHost(folder)
+	return r, err
+}
+
+// publish writes the result where it is wanted.
+func (s *site) publish(r *Report) error {
+	if s.options.json != "" {
+		if err := r.WriteJSON(s.options.json, s.options.out); err != nil || s.options.json == "-" {
+			return err
+		}
+	}
+	return r.WriteTable(s.options.out)
+}
+
+// stateBytes stops the server in good order and adds up what it left on disk.
+func (s *site) stateBytes() (state, log uint64, err error) {
+	if err := s.server.stop(); err != nil {
+		return 0, 0, err
+	}
+	state, stateErr := diskBytes(filepath.Join(s.server.data(), "state"))
+	log, logErr := diskBytes(filepath.Join(s.server.data(), "log"))
+	return state, log, errors.Join(stateErr, logErr)
+}
+
+// wait pauses, unless ctx ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
