@@ -36,6 +36,9 @@ var (
 	// ErrUnfinished says that a context ended before the send did. It stays in the outbox
 	// and will be sent.
 	ErrUnfinished = errors.New("client: send is still queued")
+	// ErrIdentity says that Options.Token, or the outbox, belongs to another user or device
+	// than before. Nothing was sent.
+	ErrIdentity = errors.New("client: another user or device")
 	// ErrProtocol says that the server broke the protocol.
 	ErrProtocol = errors.New("client: protocol violation by the server")
 	// ErrUnanswered says that a connection was given up because nothing came from the server

@@ -24,7 +24,9 @@ type OutboxEntry struct {
 type OutboxState struct {
 	// Epoch names the outbox that new sends go to; 0: there is none yet.
 	Epoch uint64
-	// ClusterEpoch is the server's at the last welcome; 0: never welcomed.
+	// User and Device are whose sends these are, and ClusterEpoch is the server's, as of the
+	// last welcome; 0: never welcomed.
+	User, Device wire.ID
 	ClusterEpoch uint64
 	// Counters are the last ones used under Epoch, acknowledged or not.
 	Counters map[wire.Ref]uint64
@@ -38,20 +40,21 @@ type OutboxChangeKind uint8
 
 // The kinds of changes to an outbox.
 const (
-	OutboxAdd     OutboxChangeKind = 1 // Entry is new
-	OutboxRemove  OutboxChangeKind = 2 // the entry of Key has its outcome
-	OutboxMove    OutboxChangeKind = 3 // the entry of Key gets the key To
-	OutboxRenew   OutboxChangeKind = 4 // new sends go to Key.Epoch; its counters begin at 1
-	OutboxCluster OutboxChangeKind = 5 // the server's cluster epoch is ClusterEpoch
-	OutboxCounter OutboxChangeKind = 6 // the last counter used is Key.Counter
+	OutboxAdd      OutboxChangeKind = 1 // Entry is new
+	OutboxRemove   OutboxChangeKind = 2 // the entry of Key has its outcome
+	OutboxMove     OutboxChangeKind = 3 // the entry of Key gets the key To
+	OutboxRenew    OutboxChangeKind = 4 // new sends go to Key.Epoch; its counters begin at 1
+	OutboxCounter  OutboxChangeKind = 5 // the last counter used is Key.Counter
+	OutboxIdentity OutboxChangeKind = 6 // User, Device and ClusterEpoch are as given
 )
 
-// An OutboxChange is one step in the life of an outbox. Each is done whole or not at all.
+// An OutboxChange is one step in the life of an outbox.
 type OutboxChange struct {
 	Kind         OutboxChangeKind
 	Key          Key
 	To           Key
 	Entry        OutboxEntry
+	User, Device wire.ID
 	ClusterEpoch uint64
 }
 
@@ -60,9 +63,9 @@ type OutboxChange struct {
 type OutboxStore interface {
 	// Load reads what is kept. It is called once, first.
 	Load() (OutboxState, error)
-	// Write makes changes, in order. When it returns, those that came with an OutboxAdd,
-	// OutboxMove or OutboxRenew survive a crash: the client sends nothing before. After an
-	// error the client writes no more.
+	// Write makes changes, in order: all of them or, if a crash comes between, none. When it
+	// returns, those that came with an OutboxAdd, OutboxMove or OutboxRenew survive a crash:
+	// the client sends nothing before. After an error the client writes no more.
 	Write(changes []OutboxChange) error
 	// Close gives the store back.
 	Close() error
@@ -70,9 +73,19 @@ type OutboxStore interface {
 
 // NewMemoryOutbox keeps sends in memory: they survive lost connections, and end with the
 // process.
-func NewMemoryOutbox() OutboxStore { return nil }
+func NewMemoryOutbox() OutboxStore { return &memoryOutbox{} }
 
-// OpenFileOutbox keeps sends in a file, which is created if it is absent. They survive
-// the process and the machine. One client at a time may use it, always for the same
-// device.
+// A memoryOutbox need not keep anything: the client has all of it.
+type memoryOutbox struct{}
+
+// Load implements OutboxStore.
+func (*memoryOutbox) Load() (OutboxState, error) { return OutboxState{}, nil }
+
+// Write implements OutboxStore.
+func (*memoryOutbox) Write([]OutboxChange) error { return nil }
+
+// Close implements OutboxStore.
+func (*memoryOutbox) Close() error { return nil }
+
+// OpenFileOutbox keeps sends in a file.
 func OpenFileOutbox(path string) (OutboxStore, error) { return nil, ErrOutboxDamaged }

@@ -18,13 +18,15 @@ type Sent struct {
 type Pending struct {
 	ref     wire.Ref
 	content wire.Content
+	kept    chan struct{} // closed when the store has answered, or never will
+	stored  bool          // what it answered; read it after kept
 	done    chan struct{}
-	sent    Sent
+	sent    Sent // read it after done
 	err     error
 }
 
 func newPending(ref wire.Ref, content wire.Content) *Pending {
-	return &Pending{ref: ref, content: content, done: make(chan struct{})}
+	return &Pending{ref: ref, content: content, kept: make(chan struct{}), done: make(chan struct{})}
 }
 
 // Ref is the conversation.
@@ -47,7 +49,19 @@ func (p *Pending) Result() (Sent, error) {
 	}
 }
 
+// keep takes the store's word that it has the send. The driver's goroutine calls it.
+func (p *Pending) keep() {
+	if !p.stored {
+		p.stored = true
+		close(p.kept)
+	}
+}
+
+// finish takes the outcome. The driver's goroutine calls it, once.
 func (p *Pending) finish(sent Sent, err error) {
 	p.sent, p.err = sent, err
 	close(p.done)
+	if !p.stored {
+		close(p.kept)
+	}
 }

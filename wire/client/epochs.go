@@ -1,0 +1,193 @@
+package client
+
+import (
+	"bytes"
+
+	"parley/wire"
+)
+
+// A search looks through a conversation's history for sends whose outcome the server no
+// longer knows.
+type search struct {
+	request *request // nil: not begun, or done
+	begun   bool
+	after   uint64  // the sends come later than this
+	before  uint64  // what is left to look at; 0: from the head
+	scanned int     // messages
+	found   []match // the latest first
+}
+
+// A match is an own message that a send may have become.
+type match struct {
+	sequence uint64
+	time     wire.Time
+	content  wire.Content
+}
+
+// newest is the epoch that new sends go to.
+func (c *core) newest() *outboxEpoch {
+	if c.next != nil {
+		return c.next
+	}
+	return c.epoch
+}
+
+// renew begins a new epoch: new sends go there, and the session's HELLO names it as soon
+// as the old one's have their outcomes.
+func (c *core) renew() {
+	if c.next != nil {
+		return
+	}
+	c.next = &outboxEpoch{id: c.epochID(), counters: map[wire.Ref]uint64{}}
+	c.store(OutboxChange{Kind: OutboxRenew, Key: Key{Epoch: c.next.id}})
+}
+
+// maybeSwitch makes the next epoch the session's once the old one is spent. A session
+// that has named the old one ends for it.
+func (c *core) maybeSwitch() {
+	if c.next == nil || c.epoch.sends > 0 || c.phase == phaseEnded {
+		return
+	}
+	c.epoch, c.next, c.distrusted = c.next, nil, false
+	for _, l := range c.lanes {
+		c.wake(l)
+	}
+	if (c.phase == phaseGreeting || c.phase == phaseOnline) && c.greeted {
+		c.do(action{kind: actionDrop})
+		c.reconnectNow(nil)
+	}
+}
+
+// distrust is for a cluster that has lost its end: what was accepted may be gone, and a
+// counter that the server expects may be one that it gave away before.
+func (c *core) distrust() {
+	c.distrusted = true
+	if c.epoch.sends > 0 || len(c.epoch.counters) > 0 {
+		c.renew()
+	}
+}
+
+// moveLane gives a lane's sends of the session's epoch, none of which the server has
+// accepted or will, keys of the next one, before those that have such keys already.
+func (c *core) moveLane(l *lane) {
+	c.renew()
+	for i := len(l.sends) - 1; i >= 0; i-- {
+		s := l.sends[i]
+		s.denied = false
+		c.rekey(s, Key{Epoch: c.next.id, Ref: l.ref, Counter: uint64(i + 1)})
+	}
+	c.next.counters[l.ref] = uint64(len(l.sends))
+	l.hole, l.flying, l.tries, l.disorder = false, 0, 0, 0
+	l.attempt++
+}
+
+// poison gives up the order of a lane: the server no longer knows what became of its
+// sends. Those that may have reached it are looked for in the history.
+func (c *core) poison(l *lane) {
+	if l.search == nil {
+		l.search = &search{}
+		l.flying = 0
+		l.attempt++
+		c.renew()
+	}
+}
+
+// startSearch begins a poisoned lane's search once no answer is awaited any more.
+func (c *core) startSearch(l *lane) {
+	s := l.search
+	if s == nil || s.begun || l.flights > 0 {
+		return
+	}
+	s.begun = true
+	s.after = l.last
+	for _, send := range l.sends {
+		if send.uncertain() {
+			s.after = max(s.after, send.After)
+			c.searchOn(l)
+			return
+		}
+	}
+	c.conclude(l)
+}
+
+func (c *core) searchOn(l *lane) {
+	l.search.request = &request{kind: requestSearch, lane: l,
+		history: wire.History{Ref: l.ref, Mode: wire.HistoryBackward, Sequence: l.search.before, Limit: fetchMessages}}
+	c.enqueue(l.search.request)
+}
+
+// searched takes a page of the history, or an error that stands for one.
+func (c *core) searched(l *lane, page *wire.Page, err error) {
+	s := l.search
+	if s == nil {
+		return // the client has ended
+	}
+	if err != nil || len(page.Messages) == 0 {
+		c.conclude(l)
+		return
+	}
+	for i := len(page.Messages) - 1; i >= 0; i-- {
+		m := &page.Messages[i]
+		s.scanned++
+		if m.Sequence > s.after && m.Author == c.user && l.sending(m.Content) {
+			content := wire.Content{Extended: m.Content.Extended, Bytes: bytes.Clone(m.Content.Bytes)}
+			s.found = append(s.found, match{m.Sequence, m.Time, content})
+		}
+	}
+	s.before = page.Messages[0].Sequence
+	if s.before <= s.after+1 || s.scanned >= SearchMessagesMax || page.Flags&wire.PageMoreBefore == 0 {
+		c.conclude(l)
+		return
+	}
+	c.searchOn(l)
+}
+
+// sending reports whether a send of uncertain outcome has this content.
+func (l *lane) sending(content wire.Content) bool {
+	for _, s := range l.sends {
+		if s.uncertain() && sameContent(s.Content, content) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameContent(a, b wire.Content) bool {
+	return a.Extended == b.Extended && bytes.Equal(a.Bytes, b.Bytes)
+}
+
+// conclude gives the lane's uncertain sends their outcomes: the server accepted them in
+// order, so each is the first of its content after the one before. The others, which never
+// reached the server, move to the next epoch.
+func (c *core) conclude(l *lane) {
+	found := l.search.found
+	l.search.request = nil
+	var uncertain []*send
+	for _, s := range l.sends {
+		if s.uncertain() {
+			uncertain = append(uncertain, s)
+		}
+	}
+	for _, s := range uncertain {
+		i := len(found) - 1
+		for i >= 0 && !sameContent(found[i].content, s.Content) {
+			i--
+		}
+		if i < 0 {
+			c.finish(s, Sent{}, ErrUnknownOutcome)
+			continue
+		}
+		c.finish(s, Sent{Sequence: found[i].sequence, Time: found[i].time, Found: true}, nil)
+		if v := c.conversation(l.ref); v != nil {
+			c.reaches(v, found[i].sequence, found[i].sequence)
+		}
+		found = found[:i]
+	}
+	l.search = nil
+	if len(l.sends) == 0 {
+		delete(c.lanes, l.ref)
+		return
+	}
+	c.moveLane(l)
+	c.wake(l)
+}

@@ -1,0 +1,132 @@
+package client
+
+// A feed is the queue of events for the consumer. Messages are bounded by who fills it
+// (see room); news that replaces older news takes its place, so that the rest is bounded
+// by the messages and conversations there are.
+type feed struct {
+	items    []feedItem
+	head     int    // of items: what is before it has been handed over
+	first    uint64 // position of items[head]; positions count from 1, over the client's life
+	messages int
+	bytes    int
+	// connections are the positions of waiting ConnectionEvents, at most EventConnectionsMax.
+	connections []uint64
+}
+
+type feedItem struct {
+	event        Event
+	conversation *conversation // nil for ConnectionEvents
+	bytes        int
+}
+
+func newFeed() feed { return feed{first: 1} }
+
+func (f *feed) len() int { return len(f.items) - f.head }
+
+// room reports whether messages and bytes more are within the bounds.
+func (f *feed) room(messages, bytes int) bool {
+	return f.messages+messages <= EventMessagesMax && f.bytes+bytes <= EventBytesMax
+}
+
+func (f *feed) push(item feedItem) (position uint64) {
+	f.items = append(f.items, item)
+	return f.first + uint64(f.len()) - 1
+}
+
+// waiting reports whether the event of a position has not been handed over.
+func (f *feed) waiting(position uint64) bool { return position >= f.first && f.len() > 0 }
+
+func (f *feed) at(position uint64) *feedItem { return &f.items[f.head+int(position-f.first)] }
+
+// message queues a MessageEvent or GapEvent.
+func (f *feed) message(c *conversation, e Event, bytes int) {
+	c.barrier = f.push(feedItem{event: e, conversation: c, bytes: bytes})
+	c.waiting++
+	f.messages++
+	f.bytes += bytes
+}
+
+// A newsSlot is a kind of event of which the last one tells all: the first four are
+// receipts, by their wire.CursorKind.
+type newsSlot uint8
+
+const (
+	newsConversation newsSlot = 4
+	newsSlots                 = 5
+)
+
+// news queues an event that replaces one of the same slot if it still waits and nothing
+// stands between them that must come first: a receipt overtakes neither its message nor
+// the state that it goes on from.
+func (f *feed) news(c *conversation, slot newsSlot, e Event) {
+	if p, ok := f.replaceable(c, slot); ok {
+		f.at(p).event = e
+		return
+	}
+	c.news[slot] = f.push(feedItem{event: e, conversation: c})
+}
+
+// pending is the waiting event of a slot that news would replace, or nil.
+func (f *feed) pending(c *conversation, slot newsSlot) Event {
+	if p, ok := f.replaceable(c, slot); ok {
+		return f.at(p).event
+	}
+	return nil
+}
+
+func (f *feed) replaceable(c *conversation, slot newsSlot) (position uint64, ok bool) {
+	position = c.news[slot]
+	barrier := c.barrier
+	if slot != newsConversation {
+		barrier = max(barrier, c.news[newsConversation])
+	}
+	return position, position > barrier && f.waiting(position)
+}
+
+func (f *feed) typing(c *conversation, e *TypingEvent) {
+	if f.len() < EventTypingMax {
+		f.push(feedItem{event: e, conversation: c})
+	}
+}
+
+func (f *feed) connection(e *ConnectionEvent) {
+	if n := len(f.connections); n == EventConnectionsMax {
+		f.at(f.connections[n-1]).event = e
+		return
+	}
+	f.connections = append(f.connections, f.push(feedItem{event: e}))
+}
+
+// peek is the next event for the consumer, nil if there is none.
+func (f *feed) peek() Event {
+	if f.len() == 0 {
+		return nil
+	}
+	return f.items[f.head].event
+}
+
+// pop removes it.
+func (f *feed) pop() feedItem {
+	item := f.items[f.head]
+	f.items[f.head] = feedItem{}
+	f.head++
+	if len(f.connections) > 0 && f.connections[0] == f.first {
+		f.connections = f.connections[1:]
+	}
+	f.first++
+	switch item.event.(type) {
+	case *MessageEvent, *GapEvent:
+		item.conversation.waiting--
+		f.messages--
+		f.bytes -= item.bytes
+	}
+	switch {
+	case f.head == len(f.items) && cap(f.items) <= EventMessagesMax:
+		f.items, f.head = f.items[:0], 0
+	case f.head == len(f.items):
+		f.items, f.head = nil, 0
+	case f.head >= EventMessagesMax && f.head > len(f.items)/2:
+		f.items, f.head = append([]feedItem(nil), f.items[f.head:]...), 0
+	}
+	return item
+}

@@ -1,0 +1,316 @@
+package client
+
+import (
+	"slices"
+	"time"
+
+	"parley/wire"
+)
+
+// A requestKind tells what a request asks and who waits for it.
+type requestKind uint8
+
+const (
+	requestSync    requestKind = iota
+	requestHistory             // of a caller
+	requestUsers               // of a caller
+	requestResolve             // of a caller
+	requestFetch               // messages of a gap
+	requestSearch              // sends of unknown outcome
+)
+
+// A request is a frame that the server answers under its correlation. Requests survive
+// connections: they change nothing, so they are simply asked again.
+type request struct {
+	kind         requestKind
+	history      wire.History
+	queries      []wire.UserQuery
+	names        []string
+	conversation *conversation // of requestFetch
+	lane         *lane         // of requestSearch
+
+	correlation uint64    // in this session; 0: not on the wire
+	resume      time.Time // not before
+	tries       int
+	cancelled   bool
+
+	done  chan struct{} // the caller's, closed by the driver
+	page  wire.Page
+	users []wire.User
+	err   error
+}
+
+// requests are those without an answer. They are part of the core.
+type requests struct {
+	flying  map[uint64]*request
+	waiting []*request // in order, without SYNC
+	fetches int        // requestFetch among them
+}
+
+// enqueue adds a request that is written when there is room on the wire.
+func (c *core) enqueue(r *request) { c.waiting = append(c.waiting, r) }
+
+// ask adds a caller's request.
+func (c *core) ask(r *request) {
+	if c.phase == phaseEnded {
+		r.err = c.endError()
+		c.do(action{kind: actionAnswer, request: r})
+		return
+	}
+	c.enqueue(r)
+}
+
+// cancel forgets a caller's request.
+func (c *core) cancel(r *request) {
+	r.cancelled = true
+	c.waiting = slices.DeleteFunc(c.waiting, func(other *request) bool { return other == r })
+}
+
+// requeue takes back what was on the wire at the end of a session.
+func (c *core) requeue() {
+	var back []*request
+	for _, r := range c.flying {
+		r.correlation, r.resume = 0, time.Time{}
+		if r.kind != requestSync && !r.cancelled {
+			back = append(back, r)
+		}
+	}
+	clear(c.flying)
+	slices.SortFunc(back, func(a, b *request) int { return int(a.kind) - int(b.kind) })
+	c.waiting = append(back, c.waiting...)
+	for _, r := range c.waiting {
+		r.resume = time.Time{}
+	}
+}
+
+// requestDue is when the next request that was put off may be written; zero: none was.
+func (c *core) requestDue() time.Time {
+	var due time.Time
+	for _, r := range append(c.waiting[:len(c.waiting):len(c.waiting)], c.syncing) {
+		if r != nil && r.correlation == 0 && r.resume.After(c.now) && (due.IsZero() || r.resume.Before(due)) {
+			due = r.resume
+		}
+	}
+	return due
+}
+
+// nextRequest takes the next request to write, nil if there is none or no room for it.
+func (c *core) nextRequest() *request {
+	if s := c.syncing; s != nil && s.correlation == 0 && !c.now.Before(s.resume) {
+		return s
+	}
+	reads := len(c.flying)
+	if c.syncing != nil && c.syncing.correlation == 0 {
+		reads++ // its place is kept
+	}
+	if reads >= readsMax {
+		return nil
+	}
+	c.planFetches()
+	for i, r := range c.waiting {
+		if !c.now.Before(r.resume) {
+			c.waiting = slices.Delete(c.waiting, i, i+1)
+			return r
+		}
+	}
+	return nil
+}
+
+// planFetches makes requests for the gaps of conversations, as far as the consumer has
+// room for what they bring.
+func (c *core) planFetches() {
+	for c.fetches < fetchesMax && len(c.behind) > 0 {
+		v := c.behind[0]
+		until := v.top
+		if len(v.stash) > 0 {
+			until = min(until, v.stash[0].Sequence-1)
+		}
+		if v.based && v.known < until {
+			n := min(until-v.known, fetchMessages)
+			if !c.feed.room(int(n)+c.fetches*fetchMessages, (c.fetches+1)*fetchBytes) {
+				return
+			}
+			v.fetching = true
+			c.fetches++
+			c.enqueue(&request{kind: requestFetch, conversation: v,
+				history: wire.History{Ref: v.ref, Mode: wire.HistoryForward, Sequence: v.known, Limit: n}})
+		} else if v.based {
+			c.unstash(v) // the consumer had no room for what is here already
+			if v.known < v.top && len(v.stash) > 0 && v.stash[0].Sequence == v.known+1 {
+				return
+			}
+		}
+		v.behind = false
+		c.behind = slices.Delete(c.behind, 0, 1)
+		c.checkBehind(v)
+	}
+}
+
+// answered takes the request that an answer belongs to off the wire; nil: it is not asked
+// any more, or never was.
+func (c *core) answered(correlation uint64) *request {
+	r := c.flying[correlation]
+	if r != nil {
+		delete(c.flying, correlation)
+		r.correlation = 0
+		c.progressAt = c.now
+	}
+	return r
+}
+
+// pageArrived takes PAGE.
+func (c *core) pageArrived(p *wire.Page) {
+	r := c.answered(p.Correlation)
+	if r == nil {
+		return
+	}
+	switch r.kind {
+	case requestHistory:
+		p.Correlation = 0
+		r.page = *p
+		c.do(action{kind: actionAnswer, request: r})
+	case requestFetch:
+		c.fetched(r.conversation, p)
+	case requestSearch:
+		c.searched(r.lane, p, nil)
+	default:
+		c.lose(ErrProtocol, wire.CodeMalformed)
+	}
+}
+
+// usersArrived takes USER_LIST.
+func (c *core) usersArrived(l *wire.UserList) {
+	r := c.answered(l.Correlation)
+	switch {
+	case r == nil:
+	case r.kind == requestUsers, r.kind == requestResolve:
+		r.users = l.Users
+		c.do(action{kind: actionAnswer, request: r})
+	default:
+		c.lose(ErrProtocol, wire.CodeMalformed)
+	}
+}
+
+// conversationsArrived takes CONVERSATIONS.
+func (c *core) conversationsArrived(l *wire.Conversations) {
+	r := c.answered(l.Correlation)
+	switch {
+	case r == nil || r.kind == requestSync && r != c.syncing:
+	case r.kind == requestSync:
+		c.syncPage(l)
+	default:
+		c.lose(ErrProtocol, wire.CodeMalformed)
+	}
+}
+
+// refusedRequest takes an ERROR that answers a request. It reports false if the
+// correlation is not one.
+func (c *core) refusedRequest(e *wire.Error) bool {
+	r := c.answered(e.Correlation)
+	if r == nil {
+		return false
+	}
+	switch e.Code.Class() {
+	case wire.ClassLogOut:
+		c.flying[e.Correlation] = r // it is asked again, or ends with the client
+		c.do(action{kind: actionDrop})
+		c.refusedCredential(e)
+	case wire.ClassReconnect:
+		c.flying[e.Correlation] = r
+		c.lose(e, 0)
+	case wire.ClassPermanent:
+		refused := *e
+		refused.Correlation = 0
+		c.denied(r, &refused)
+	default:
+		r.tries++
+		wait := time.Duration(min(e.RetryAfterMS, uint64(spreadMax/time.Millisecond))) * time.Millisecond
+		r.resume = c.now.Add(wait + c.backoff(r.tries))
+		if r.kind != requestSync && !r.cancelled {
+			c.enqueue(r)
+		}
+	}
+	return true
+}
+
+// denied ends a request that the server refused for good.
+func (c *core) denied(r *request, e *wire.Error) {
+	switch r.kind {
+	case requestSync:
+		switch {
+		case r != c.syncing:
+		case len(c.syncToken) > 0:
+			c.syncToken = nil
+			c.syncing = &request{kind: requestSync}
+		default:
+			c.end(e)
+		}
+	case requestFetch:
+		v := r.conversation
+		v.fetching = false
+		c.fetches--
+		if v.based && v.known < v.top {
+			c.gap(v, v.top, e)
+		}
+	case requestSearch:
+		c.searched(r.lane, nil, e)
+	default:
+		r.err = e
+		c.do(action{kind: actionAnswer, request: r})
+	}
+}
+
+// answerAll ends the callers' requests with the client.
+func (c *core) answerAll(err error) {
+	for _, r := range c.waiting {
+		switch r.kind {
+		case requestHistory, requestUsers, requestResolve:
+			r.err = err
+			c.do(action{kind: actionAnswer, request: r})
+		}
+	}
+	c.waiting, c.fetches = nil, 0
+}
+
+// fetched takes the messages of a gap.
+func (c *core) fetched(v *conversation, p *wire.Page) {
+	v.fetching = false
+	c.fetches--
+	if !v.based {
+		return // the cluster has lost its end meanwhile; a sync tells what to fetch
+	}
+	before, room := v.known, true
+	for i := range p.Messages {
+		m := c.messageOf(v.ref, &p.Messages[i])
+		v.note(&m, c.user)
+		if m.Sequence <= v.known {
+			continue
+		}
+		if m.Sequence > v.known+1 {
+			c.gap(v, m.Sequence-1, nil)
+		}
+		if room = m.Sequence == v.known+1 && c.emit(v, m); !room {
+			break
+		}
+	}
+	c.unstash(v)
+	switch {
+	case v.known > before || !room:
+		v.tries = 0
+	case v.known < v.top:
+		if v.tries++; v.tries >= fetchTries {
+			v.tries = 0
+			c.gap(v, v.top, nil)
+		}
+	}
+	c.reaches(v, p.Head, p.Head)
+}
+
+// messageOf makes an event of a page's message.
+func (c *core) messageOf(ref wire.Ref, m *wire.PageMessage) MessageEvent {
+	author := m.Author
+	if author == 0 {
+		author = ref.ID()
+	}
+	return MessageEvent{Ref: ref, Sequence: m.Sequence, Author: author, Revision: m.Revision, Time: m.Time, Content: m.Content}
+}
