@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"slices"
 
 	"parley/storage"
 	"parley/wire"
@@ -14,23 +15,34 @@ type Changed struct {
 	State        wire.ConversationState
 }
 
+// statesViewed is how many states one view of the store reads: views hold up apply.
+const statesViewed = 64
+
 // Changed lists the conversations of a user in this shard that changed after a Raft
 // index, in the order of their keys and without previews. It also returns the index to
-// ask with next time: state and index are of one moment, so nothing is missed between.
+// ask with next time. States may be newer than that index, never older, so nothing is
+// missed between two calls.
 func (s *Shard) Changed(user wire.ID, since uint64) (states []Changed, index uint64, err error) {
 	err = s.config.Store.View(func(r *storage.Reader) error {
 		index = r.Applied().Index
-		err := r.UserIndex(user, func(u storage.UserIndex) error {
+		return r.UserIndex(user, func(u storage.UserIndex) error {
 			if u.Changed > since {
 				states = append(states, Changed{Conversation: u.Conversation, Index: u.Changed})
 			}
 			return nil
 		})
-		for i := 0; i < len(states) && err == nil; i++ {
-			states[i].State, _, err = state(r, user, states[i].Conversation)
-		}
-		return err
 	})
+	for part := range slices.Chunk(states, statesViewed) {
+		if err != nil {
+			break
+		}
+		err = s.config.Store.View(func(r *storage.Reader) (err error) {
+			for i := 0; i < len(part) && err == nil; i++ {
+				part[i].State, _, err = state(r, user, part[i].Conversation)
+			}
+			return err
+		})
+	}
 	return states, index, err
 }
 

@@ -218,7 +218,6 @@ func (s *Shard) Lead(term uint64) {
 	s.machine.tell = true
 	s.queue.lead()
 	s.startCourier(term)
-	s.Kick()
 }
 
 // Follow implements raft.Machine: those who wait in the queue are told to try again.
@@ -232,13 +231,18 @@ func (s *Shard) Follow() {
 func (s *Shard) Next(dst []byte) (entry []byte, handle any, ok bool) { return s.queue.Next(dst) }
 
 // Failed implements raft.Source: whether the entry will ever be applied is unknown, so
-// the senders are told to try again under the same counters, and cursors queue again.
+// the senders are told to try again under the same counters. Cursors queue again as long
+// as this replica leads; elsewhere a resumed session brings them.
 func (s *Shard) Failed(handle any, err error) {
 	origin, _ := handle.(uint64)
-	if b := s.queue.claim(origin); b != nil {
-		s.queue.requeue(b.cursors)
-		s.refuse(b, err)
+	b := s.queue.claim(origin)
+	if b == nil {
+		return
 	}
+	if errors.Is(err, raft.ErrTimeout) {
+		s.queue.requeue(b.cursors)
+	}
+	s.refuse(b, err)
 }
 
 // refuse tells everybody in a batch to try again.
