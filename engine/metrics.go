@@ -59,7 +59,6 @@ var plain = []reading{
 	counter("connections_accepted_total", "Connections accepted.", func(r *readings) float64 { return float64(r.reactor.Accepted) }),
 	counter("connections_refused_total", "Connections refused because of a limit.", func(r *readings) float64 { return float64(r.reactor.Refused) }),
 	counter("upgrades_total", "Connections that became a WebSocket.", func(r *readings) float64 { return float64(r.reactor.Upgraded) }),
-	counter("upgrades_failed_total", "Connections that did not become a WebSocket.", func(r *readings) float64 { return float64(r.reactor.UpgradeFailed) }),
 	counter("messages_in_total", "WebSocket messages from clients.", func(r *readings) float64 { return float64(r.reactor.MessagesIn) }),
 	counter("messages_out_total", "WebSocket messages to clients.", func(r *readings) float64 { return float64(r.reactor.MessagesOut) }),
 	counter("bytes_in_total", "Bytes from clients.", func(r *readings) float64 { return float64(r.reactor.BytesIn) }),

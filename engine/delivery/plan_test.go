@@ -1,0 +1,55 @@
+package delivery
+
+import (
+	"slices"
+	"testing"
+
+	"parley/engine/shard"
+	"parley/wire"
+)
+
+// Ada (1) has sessions 0x101 and 0x202, Bob (2) has 0x103; the loop is the handle's
+// second digit: the sender's session gets SENT and no push, everybody else the push.
+func TestPlanSendsEachEffectToWhomItConcerns(t *testing.T) {
+	d := NewDirectory()
+	d.Put(1, 10, 0x101)
+	d.Put(1, 11, 0x202)
+	d.Put(2, 20, 0x103)
+	e := &shard.Effects{
+		Sent:     []shard.SentEffect{{Origin: shard.Origin{Session: 0x101, Correlation: 5}}},
+		Refused:  []shard.RefusedEffect{{Origin: shard.Origin{Session: 0x103}}, {Origin: shard.Origin{Session: 0xF01}}},
+		Messages: []shard.MessageEffect{{Conversation: wire.DirectConversation(1, 2), Author: 1, From: 0x101}, {Conversation: wire.DirectConversation(1, 1), Author: 1, From: 0x202}},
+		Receipts: []shard.ReceiptEffect{{Conversation: wire.DirectConversation(1, 2), User: 2, From: 0x103}, {Conversation: wire.DirectConversation(2, 3), User: 3}},
+	}
+	batches := Plan(e, d, 3, func(h uint64) int { return int(h >> 8) })
+	want := map[int][]Delivery{
+		1: {
+			{Handle: 0x101, Kind: Sent},
+			{Handle: 0x103, Kind: Refused},
+			{Handle: 0x103, Kind: Message},
+			{Handle: 0x101, Kind: Message, Index: 1, Own: true},
+			{Handle: 0x101, Kind: Receipt},
+			{Handle: 0x103, Kind: Receipt, Index: 1},
+		},
+		2: {{Handle: 0x202, Kind: Message, Own: true}, {Handle: 0x202, Kind: Receipt}},
+	}
+	for loop, b := range batches {
+		var got []Delivery
+		if b != nil {
+			got = b.Deliveries
+		}
+		byIndex := func(a, b Delivery) int {
+			if a.Kind != b.Kind {
+				return int(a.Kind) - int(b.Kind)
+			}
+			if a.Index != b.Index {
+				return int(a.Index) - int(b.Index)
+			}
+			return int(a.Handle) - int(b.Handle)
+		}
+		slices.SortStableFunc(got, byIndex)
+		if !slices.Equal(got, want[loop]) {
+			t.Errorf("loop %d:\n%+v\nwant\n%+v", loop, got, want[loop])
+		}
+	}
+}

@@ -1,0 +1,342 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"parley/wire"
+)
+
+// patience bounds every wait of a test; it is never what a test measures.
+const patience = 20 * time.Second
+
+// start opens a node on a free port, with the rest as given.
+func start(t *testing.T, c Config) *Node {
+	t.Helper()
+	if c.Data == "" {
+		c.Data = t.TempDir()
+	}
+	c.Listen, c.Admin = "127.0.0.1:0", "127.0.0.1:0"
+	if c.Shards == 0 {
+		c.Shards = 4
+	}
+	c.DiskReserveBytes = -1
+	c.Fatal = func(err error) { t.Errorf("fatal: %v", err) }
+	if testing.Verbose() {
+		c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	n, err := Open(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// user makes an account without a password.
+func user(t *testing.T, n *Node, name string) wire.ID {
+	t.Helper()
+	id, err := n.CreateUser(context.Background(), name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// token signs a token for a device of a user.
+func token(t *testing.T, n *Node, name string, device wire.ID) []byte {
+	t.Helper()
+	token, err := n.Token(context.Background(), name, device, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []byte(token.Text)
+}
+
+// A raw is a client that says exactly what a test wants, wrong things included.
+type raw struct {
+	t     *testing.T
+	conn  net.Conn
+	in    *bufio.Reader
+	left  []byte // frames of the last message that were not looked at
+	close uint16 // the server's close code, once it came
+}
+
+// dial opens a WebSocket.
+func dial(t *testing.T, n *Node) *raw {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	request := "GET /v1/socket HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: " + wire.Subprotocol + "\r\n\r\n"
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	r := &raw{t: t, conn: conn, in: bufio.NewReader(conn)}
+	response, err := http.ReadResponse(r.in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("upgrade: %s", response.Status)
+	}
+	return r
+}
+
+// hello opens a session and waits for its WELCOME.
+func hello(t *testing.T, n *Node, name string, device wire.ID, epoch uint64) *raw {
+	t.Helper()
+	r := dial(t, n)
+	r.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version, OutboxEpoch: epoch, Credential: token(t, n, name, device)}))
+	r.want(wire.TypeWelcome)
+	return r
+}
+
+// live opens a session that is pushed to, and returns the answer to its SYNC.
+func live(t *testing.T, n *Node, name string, device wire.ID, epoch uint64) (*raw, wire.Conversations) {
+	t.Helper()
+	r := hello(t, n, name, device, epoch)
+	return r, r.sync(nil)
+}
+
+func (r *raw) sync(token []byte) wire.Conversations {
+	r.t.Helper()
+	r.send(wire.AppendSync(nil, &wire.Sync{Correlation: 1, Token: token}))
+	c, err := wire.ParseConversations(r.until(wire.TypeConversations))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+// send writes one binary WebSocket message.
+func (r *raw) send(frames []byte) { r.t.Helper(); r.write(message(0x82, frames)) }
+
+func (r *raw) write(b []byte) {
+	r.t.Helper()
+	if _, err := r.conn.Write(b); err != nil {
+		r.t.Logf("write: %v", err)
+	}
+}
+
+// message is a masked WebSocket frame with the first byte given.
+func message(first byte, payload []byte) []byte {
+	b := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	mask := [4]byte{1, 2, 3, 4}
+	b = append(b, mask[:]...)
+	for i, c := range payload {
+		b = append(b, c^mask[i%4])
+	}
+	return b
+}
+
+// next reads the next protocol frame; io.EOF after the close.
+func (r *raw) next() (wire.Frame, error) {
+	for len(r.left) == 0 {
+		if r.close != 0 {
+			return wire.Frame{}, io.EOF
+		}
+		first, payload, err := r.read()
+		if err != nil {
+			return wire.Frame{}, err
+		}
+		switch first {
+		case 0x82:
+			r.left = payload
+		case 0x88:
+			r.close = 1005
+			if len(payload) >= 2 {
+				r.close = binary.BigEndian.Uint16(payload)
+			}
+			r.write(message(0x88, payload[:min(2, len(payload))]))
+		}
+	}
+	f, rest, err := wire.NextFrame(r.left)
+	r.left = rest
+	return f, err
+}
+
+func (r *raw) read() (first byte, payload []byte, err error) {
+	var header [2]byte
+	if _, err := io.ReadFull(r.in, header[:]); err != nil {
+		return 0, nil, err
+	}
+	size := uint64(header[1])
+	switch size {
+	case 126:
+		var b [2]byte
+		_, err = io.ReadFull(r.in, b[:])
+		size = uint64(binary.BigEndian.Uint16(b[:]))
+	case 127:
+		var b [8]byte
+		_, err = io.ReadFull(r.in, b[:])
+		size = binary.BigEndian.Uint64(b[:])
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	payload = make([]byte, size)
+	_, err = io.ReadFull(r.in, payload)
+	return header[0], payload, err
+}
+
+// want reads the next frame, which must be of a type.
+func (r *raw) want(typ wire.Type) wire.Frame {
+	r.t.Helper()
+	f, err := r.next()
+	if err != nil {
+		r.t.Fatalf("waiting for %v: %v (close code %d)", typ, err, r.close)
+	}
+	if f.Type != typ {
+		detail := ""
+		if f.Type == wire.TypeError {
+			e, _ := wire.ParseError(f)
+			detail = e.Error()
+		}
+		r.t.Fatalf("got %v %s, want %v", f.Type, detail, typ)
+	}
+	return f
+}
+
+// until skips frames up to one of a type.
+func (r *raw) until(typ wire.Type) wire.Frame {
+	r.t.Helper()
+	for {
+		f, err := r.next()
+		if err != nil {
+			r.t.Fatalf("waiting for %v: %v (close code %d)", typ, err, r.close)
+		}
+		if f.Type == typ {
+			return f
+		}
+	}
+}
+
+func (r *raw) wantSent() wire.Sent {
+	r.t.Helper()
+	s, err := wire.ParseSent(r.want(wire.TypeSent))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func (r *raw) wantMessage() wire.Message {
+	r.t.Helper()
+	m, err := wire.ParseMessage(r.want(wire.TypeMessage))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m.Content.Bytes = bytes.Clone(m.Content.Bytes)
+	return m
+}
+
+func (r *raw) wantReceipt() wire.Receipt {
+	r.t.Helper()
+	c, err := wire.ParseReceipt(r.want(wire.TypeReceipt))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+func (r *raw) wantError(code wire.Code) *wire.Error {
+	r.t.Helper()
+	e, err := wire.ParseError(r.want(wire.TypeError))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if e.Code != code {
+		r.t.Fatalf("got %v, want %v", e, code)
+	}
+	return e
+}
+
+// wantClose reads to the end of the session, which must come with a WebSocket close code.
+func (r *raw) wantClose(code uint16) {
+	r.t.Helper()
+	for {
+		_, err := r.next()
+		if err == nil {
+			continue
+		}
+		if r.close != code {
+			r.t.Fatalf("close code %d (%v), want %d", r.close, err, code)
+		}
+		return
+	}
+}
+
+// gone reports whether the connection has ended without anything left to read.
+func gone(err error) bool {
+	var network net.Error
+	return err != nil && !(errors.As(err, &network) && network.Timeout())
+}
+
+// text sends a text under a counter, with the counter as correlation.
+func (r *raw) text(ref wire.Ref, counter uint64, text string) {
+	r.t.Helper()
+	r.send(wire.AppendSend(nil, &wire.Send{Correlation: counter, Ref: ref, Counter: counter, Content: wire.Text(text)}))
+}
+
+func (r *raw) cursor(ref wire.Ref, kind wire.CursorKind, position uint64) {
+	r.t.Helper()
+	r.send(wire.AppendCursor(nil, &wire.Cursor{Ref: ref, Kind: kind, Position: position}))
+}
+
+// history reads a page.
+func (r *raw) history(h wire.History) wire.Page {
+	r.t.Helper()
+	r.send(wire.AppendHistory(nil, &h))
+	p, err := wire.ParsePage(r.until(wire.TypePage))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := range p.Messages {
+		p.Messages[i].Content.Bytes = bytes.Clone(p.Messages[i].Content.Bytes)
+	}
+	return p
+}
+
+// settled waits until a PING is answered: all that the client sent before was read.
+func (r *raw) settled() {
+	r.t.Helper()
+	r.send(wire.AppendPing(nil))
+	r.until(wire.TypePong)
+}
+
+func waitUntil(t *testing.T, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it did not come to pass")
+		}
+	}
+}
