@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parley/cmd/parley/internal/chat"
 	"parley/cmd/parley/internal/config"
 	"parley/engine"
 	"parley/engine/admin"
@@ -91,6 +92,8 @@ var explanations = []struct {
 	{auth.ErrBadPassword, exitRefused, "%v"},
 	{auth.ErrLifetime, exitRefused, "%v"},
 	{wire.ErrBadID, exitUsage, "%v"},
+	{chat.ErrUnknownUser, exitRefused, "%v: `parley user add NAME` makes one"},
+	{chat.ErrRefused, exitRefused, "%v"},
 	{client.ErrAddress, exitUsage, "%v"},
 	{client.ErrRefused, exitUnreachable, "%v"},
 	{syscall.ECONNREFUSED, exitUnreachable, "no server answers there: is it running, and is the address right? (%v)"},
