@@ -25,6 +25,7 @@ type pairsOptions struct {
 	warmup    time.Duration
 	seed      uint64
 	syscalls  bool
+	single    bool
 }
 
 func (o *pairsOptions) settings() map[string]string {
@@ -32,6 +33,9 @@ func (o *pairsOptions) settings() map[string]string {
 		"duration": o.duration.String(), "warmup": o.warmup.String(), "seed": strconv.FormatUint(o.seed, 10), "window_until": "sent"}
 	if o.byReceipt {
 		s["window_until"] = "receipt"
+	}
+	if o.single {
+		s["single"] = "true"
 	}
 	if o.rate > 0 {
 		s["rate"] = strconv.FormatFloat(o.rate, 'f', -1, 64)
@@ -79,6 +83,7 @@ func (o *pairsOptions) addRate(c *cobra.Command, pairs, window, bytes int, durat
 	f.Float64Var(&o.rate, "rate", 0, "messages a second of all pairs together, at fixed moments; 0 is a closed loop")
 	f.DurationVar(&o.duration, "duration", duration, "how long to measure")
 	f.DurationVar(&o.warmup, "warmup", 2*time.Second, "how long to run before")
+	f.BoolVar(&o.single, "single", false, "put each frame into a WebSocket message of its own")
 	f.BoolVar(&o.syscalls, "syscalls", false, "count system calls with strace or perf, for two seconds after the measured time")
 }
 
@@ -135,7 +140,7 @@ func (o *pairsOptions) connect(ctx context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
-	plan := load.PairsPlan{Target: target, Window: o.window, ByReceipt: o.byReceipt, Bytes: o.bytes, Rate: o.rate, Seed: o.seed}
+	plan := load.PairsPlan{Target: target, Window: o.window, ByReceipt: o.byReceipt, Bytes: o.bytes, Rate: o.rate, Seed: o.seed, Single: o.single}
 	for i := range o.pairs {
 		plan.Pairs = append(plan.Pairs, load.Pair{Sender: accounts[2*i], Receiver: accounts[2*i+1]})
 	}
@@ -203,7 +208,7 @@ func (o *pairsOptions) watch(ctx context.Context, s *site, last load.Counts) err
 func difference(after, before load.Counts) load.Counts {
 	return load.Counts{Sent: after.Sent - before.Sent, Acked: after.Acked - before.Acked, Delivered: after.Delivered - before.Delivered,
 		Receipted: after.Receipted - before.Receipted, Cursors: after.Cursors - before.Cursors, Receipts: after.Receipts - before.Receipts,
-		Bytes: after.Bytes - before.Bytes, Reads: after.Reads - before.Reads, Writes: after.Writes - before.Writes}
+		Heads: after.Heads - before.Heads, Bytes: after.Bytes - before.Bytes, Reads: after.Reads - before.Reads, Writes: after.Writes - before.Writes}
 }
 
 // fill computes what a message cost.

@@ -69,6 +69,9 @@ type Conn struct {
 	held     []byte // the buffer that pending lies in
 	in       []byte // the beginning of a frame that has not all come
 
+	// Single puts each frame into a WebSocket message of its own; a round's messages still go
+	// out in one write.
+	Single bool
 	// BytesIn and BytesOut count the socket's bytes with WebSocket headers, since the handshake.
 	BytesIn, BytesOut uint64
 	// HandshakeBytes counts the HTTP request and answer.
@@ -174,9 +177,32 @@ func (c *Conn) flush() {
 		return
 	}
 	buffer := c.out
-	c.out, c.held = nil, buffer
-	c.pending = mask(buffer, ws.OpBinary)
+	c.out = nil
+	if c.Single {
+		buffer = c.split(buffer)
+		c.pending = buffer
+	} else {
+		c.pending = mask(buffer, ws.OpBinary)
+	}
+	c.held = buffer
 	c.write()
+}
+
+// split makes a message of each frame.
+func (c *Conn) split(frames []byte) []byte {
+	messages, one := c.loop.buffer()[:0], c.loop.buffer()
+	for rest := frames[headerRoom:]; len(rest) > 0; {
+		_, after, err := wire.NextFrame(rest)
+		if err != nil {
+			break // not reached: what was appended are frames
+		}
+		one = append(one[:headerRoom], rest[:len(rest)-len(after)]...)
+		messages = append(messages, mask(one, ws.OpBinary)...)
+		rest = after
+	}
+	c.loop.release(one)
+	c.loop.release(frames)
+	return messages
 }
 
 // mask turns headerRoom and a payload into a client's frame, in place.

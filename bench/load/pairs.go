@@ -26,6 +26,7 @@ type PairsPlan struct {
 	Bytes     int     `json:"bytes"`      // of a text
 	Rate      float64 `json:"rate"`       // messages a second of all pairs, at fixed moments; 0: closed loop
 	Seed      uint64  `json:"seed"`
+	Single    bool    `json:"single"` // each frame in a WebSocket message of its own
 }
 
 // A GoPlan bounds what each pair sends.
@@ -41,6 +42,7 @@ type Counts struct {
 	Receipted uint64 `json:"receipted"` // messages that a receipt covers
 	Cursors   uint64 `json:"cursors"`   // CURSOR frames
 	Receipts  uint64 `json:"receipts"`  // RECEIPT frames
+	Heads     uint64 `json:"heads"`     // HEAD frames
 	Bytes     uint64 `json:"bytes"`     // on all sockets, both ways
 	Reads     uint64 `json:"reads"`
 	Writes    uint64 `json:"writes"`
@@ -119,7 +121,7 @@ func newPairs(l *Loop, plan json.RawMessage) (job, error) {
 	for i, p := range j.plan.Pairs {
 		both := [2]*session{newSession(l, j.plan.Target, p.Sender, j), newSession(l, j.plan.Target, p.Receiver, j)}
 		for side, s := range both {
-			s.index, s.syncs = 2*i+side, true
+			s.index, s.syncs, s.single = 2*i+side, true, j.plan.Single
 		}
 		sessions = append(sessions, both[:]...)
 		j.pairs = append(j.pairs, &pair{sender: both[0], receiver: both[1]})

@@ -53,6 +53,9 @@ func (j *pairs) frame(s *session, f wire.Frame) {
 		err = j.receiptOf(p, f)
 	case f.Type == wire.TypeReceipt:
 		// One's own cursor, seen from another session of the user.
+	case f.Type == wire.TypeHead:
+		// A lower bound. If it stands for pushes that were left out, the next MESSAGE shows the gap.
+		j.total.Heads++
 	case f.Type == wire.TypeError:
 		var e *wire.Error
 		if e, err = wire.ParseError(f); err == nil {

@@ -129,7 +129,7 @@ func TestPairsStopWhenAllHasArrived(t *testing.T) {
 		s := startFake(t)
 		c := startWorker(t)
 		plan := pairsPlan(s, 2)
-		plan.Rate = rate
+		plan.Rate, plan.Single = rate, rate == 0
 		c.job("pairs", plan)
 		c.must("connect", nil, nil)
 		c.must("go", GoPlan{}, nil)

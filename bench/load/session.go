@@ -39,6 +39,7 @@ type session struct {
 	epoch   uint64 // of the outbox
 
 	syncs     bool // SYNC goes with HELLO
+	single    bool // each frame in a message of its own
 	welcomed  bool
 	synced    bool
 	ticket    []byte
@@ -58,7 +59,9 @@ func (s *session) dial() error {
 	s.welcomed, s.synced = false, false
 	s.dialed = s.loop.tick()
 	var err error
-	s.conn, err = s.loop.Dial(s.target, s)
+	if s.conn, err = s.loop.Dial(s.target, s); err == nil {
+		s.conn.Single = s.single
+	}
 	return err
 }
 
