@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		benchClient(job)
 		return
 	}
+	if os.Getenv(serverVariable) != "" {
+		fewFiles()
+		return
+	}
 	os.Exit(m.Run())
 }
 

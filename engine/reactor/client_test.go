@@ -26,7 +26,12 @@ type client struct {
 
 func dial(t testing.TB, s *Server) *client {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.Address().String())
+	return dialAddress(t, s.Address().String())
+}
+
+func dialAddress(t testing.TB, address string) *client {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,6 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.HandshakesMax, handshakesMax)
 	setDefault(&c.SendBufferBytes, sendBufferBytes)
 	setDefault(&c.UpgradeTimeout, upgradeTimeout)
+	c.UpgradeTimeout = max(c.UpgradeTimeout, time.Second) // the wheel's grain
 	setDefault(&c.PeerTimeout, peerTimeout)
 	setDefault(&c.MessageBytesMax, messageBytesMax)
 	setDefault(&c.QueueBytesMax, queueBytesMax)

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -124,13 +124,18 @@ func (e events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	}
 	if !e.admit() {
 		l.stats.refused.Add(1)
-		return websocket.AppendHandshakeError(nil, websocket.ErrBusy), gnet.Close
+		// Unread bytes would make the kernel reset the connection before the answer is read.
+		_, _ = unix.Read(c.Fd(), l.unread[:])
+		return busyResponse, gnet.Close
 	}
 	l.stats.accepted.Add(1)
 	setPeerTimeout(c.Fd(), e.config.PeerTimeout)
 	l.open(c)
 	return nil, gnet.None
 }
+
+// busyResponse is for connections that there is no room for.
+var busyResponse = websocket.AppendHandshakeError(nil, websocket.ErrBusy)
 
 // admit counts a connection in, if there is room for it.
 func (s *Server) admit() bool {
@@ -172,17 +177,24 @@ func (e events) OnShutdown(gnet.Engine) {
 }
 
 // logger passes gnet's log on and remembers the last error, the only trace of why a
-// loop has ended.
+// loop has ended. Of errors that come in a row it keeps the first: that is the cause.
 type logger struct {
-	slog  *slog.Logger
-	error atomic.Pointer[error]
+	slog *slog.Logger
+	mu   sync.Mutex
+	err  error
+	at   time.Time
 }
 
+// errorsInARow is how far apart errors with one cause may be.
+const errorsInARow = time.Second
+
 func (l *logger) last() error {
-	if err := l.error.Load(); err != nil {
-		return *err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		return ErrClosed
 	}
-	return ErrClosed
+	return l.err
 }
 
 // Debugf passes a message on.
@@ -200,7 +212,11 @@ func (l *logger) Warnf(format string, args ...any) { l.Debugf(format, args...) }
 // Errorf passes an error on and keeps it.
 func (l *logger) Errorf(format string, args ...any) {
 	err := fmt.Errorf(format, args...)
-	l.error.Store(&err)
+	l.mu.Lock()
+	if now := time.Now(); now.Sub(l.at) > errorsInARow {
+		l.err, l.at = err, now
+	}
+	l.mu.Unlock()
 	l.slog.Error("gnet: " + err.Error())
 }
 

@@ -33,6 +33,7 @@ type Loop struct {
 	doomed  []*record // to be dropped at the end of the turn
 	gone    []*record // closed by gnet during the turn
 	spare   []*record // the other half of gone, and scratch of the wheel
+	unread  [1024]byte
 
 	fragments map[uint32]*websocket.Fragments // by slot, of the few that have any
 	fragment  websocket.Fragments             // of all others, while they are read
@@ -64,7 +65,7 @@ func newLoop(s *Server, index int) *Loop {
 		decoder:    websocket.Decoder{MessageBytesMax: s.config.MessageBytesMax},
 		handshaker: websocket.NewHandshaker(s.config.Subprotocol, s.config.CheckOrigin)}
 	l.slab.loop = uint8(index)
-	l.wheel.slab = &l.slab
+	l.wheel = wheel{slab: &l.slab, now: s.seconds()}
 	l.tickTask, l.drainTask, l.blockedTask, l.shutdownTask = l.tick, l.drain, l.pollBlocked, l.shutdown
 	l.inbox.timer = time.AfterFunc(math.MaxInt64, func() { l.execute(l.drainTask) })
 	l.blockedTimer = time.AfterFunc(math.MaxInt64, func() { l.execute(l.blockedTask) })

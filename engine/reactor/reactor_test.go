@@ -21,6 +21,7 @@ type testHandler struct {
 	handles chan Handle
 	message func(h Handle, payload []byte)
 	inbox   func(items []any)
+	closed  func(h Handle)
 }
 
 func (h *testHandler) enter() func() {
@@ -69,6 +70,9 @@ func (h *testHandler) Closed(handle Handle) {
 		h.t.Errorf("%x closed, which is not open", handle)
 	}
 	delete(h.live, handle)
+	if h.closed != nil {
+		h.closed(handle)
+	}
 	h.tell("closed")
 }
 
@@ -99,6 +103,18 @@ func (h *testHandler) run(f func()) {
 	done := make(chan struct{})
 	h.loop.Post(func(*testHandler) { f(); close(done) })
 	await(h.t, done)
+}
+
+// until waits for a condition that the loop brings about.
+func (h *testHandler) until(condition func() bool) {
+	h.t.Helper()
+	deadline := time.Now().Add(testTimeout)
+	for met := false; !met; {
+		if time.Now().After(deadline) {
+			h.t.Fatal("the condition never came about")
+		}
+		h.run(func() { met = condition() })
+	}
 }
 
 func await[T any](t testing.TB, c <-chan T) T {
@@ -155,8 +171,9 @@ func TestEcho(t *testing.T) {
 }
 
 func TestRepliesOfOneTurnAreOneMessage(t *testing.T) {
-	s, _ := listen(t, Config{})
+	s, h := listen(t, Config{})
 	c := connect(t, s)
+	h[0].run(func() {}) // the counters of the turn before are in
 	var burst []byte
 	for range 10 {
 		burst = append(burst, frame(opBinary, "0123456789")...)
@@ -164,6 +181,7 @@ func TestRepliesOfOneTurnAreOneMessage(t *testing.T) {
 	before := s.Stats().Writes
 	c.send(burst)
 	c.expect(opBinary, strings.Repeat("0123456789", 10))
+	h[0].run(func() {})
 	if writes := s.Stats().Writes - before; writes != 1 {
 		t.Errorf("%d writes for one turn", writes)
 	}
