@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -37,6 +38,7 @@ const (
 type pebbleStore struct {
 	db     *pebble.DB
 	batch  *pebble.Batch
+	stamp  stamp        // of the next batch
 	broken func() error // set once Pebble has reported an error
 }
 
@@ -104,6 +106,9 @@ func openPebble(c *pebbleConfig) (*pebbleStore, error) {
 	if described.FormatMajorVersion != pebbleFormat {
 		return nil, fmt.Errorf("%w: %d", errFormat, described.FormatMajorVersion)
 	}
+	if err := checkWAL(c.fs, c.path); err != nil {
+		return nil, err
+	}
 	return reopenPebble(c)
 }
 
@@ -113,7 +118,7 @@ func reopenPebble(c *pebbleConfig) (*pebbleStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft: open log: %w", err)
 	}
-	s := &pebbleStore{db: db, broken: c.broken}
+	s := &pebbleStore{db: db, broken: c.broken, stamp: stamp{life: rand.Uint64(), number: 1}}
 	if err := s.checkFormat(c.readOnly); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -152,6 +157,9 @@ func (s *pebbleStore) checkFormat(readOnly bool) error {
 
 func (s *pebbleStore) write(operations []*operation) error {
 	b := s.batch
+	if err := b.LogData(appendStamp(nil, s.stamp), nil); err != nil {
+		return err
+	}
 	for _, o := range operations {
 		if err := appendOperation(b, o); err != nil {
 			return err
@@ -162,6 +170,7 @@ func (s *pebbleStore) write(operations []*operation) error {
 	if err != nil {
 		return fmt.Errorf("raft: write log: %w", err)
 	}
+	s.stamp.number++
 	// Pebble reports a failed commit to its logger only.
 	return s.broken()
 }
@@ -191,11 +200,14 @@ func appendOperation(b *pebble.Batch, o *operation) error {
 	return nil
 }
 
-// seal writes an empty record behind the last one. Pebble's records name how far the log
-// was durable when they were written, so that what lies before cannot vanish unnoticed.
+// seal writes a stamp alone, so that the last batch cannot vanish unnoticed. It is no
+// batch and does not count. There are two, because one that crosses from a block into the
+// next cannot be told if what lies before it is damaged.
 func (s *pebbleStore) seal() error {
-	if err := s.db.LogData(nil, pebble.Sync); err != nil {
-		return fmt.Errorf("raft: seal log: %w", err)
+	for range 2 {
+		if err := s.db.LogData(appendStamp(nil, s.stamp), pebble.Sync); err != nil {
+			return fmt.Errorf("raft: seal log: %w", err)
+		}
 	}
 	return s.broken()
 }
