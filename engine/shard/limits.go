@@ -1,6 +1,9 @@
 package shard
 
-import "parley/wire"
+import (
+	"parley/raft"
+	"parley/wire"
+)
 
 // Limits of one shard.
 const (
@@ -8,7 +11,7 @@ const (
 	// an entry vanish, few enough that an entry is applied within a millisecond.
 	EntryCommandsMax = 512
 	// EntryBytesMax bounds one log entry, in bytes.
-	EntryBytesMax = 64 << 10
+	EntryBytesMax = raft.EntryBytesMax
 	// QueueBytesMax bounds the sends that wait for a place in an entry, in bytes. Beyond
 	// it a send is refused with OVERLOADED: two seconds' work at 60,000 a second.
 	QueueBytesMax = 8 << 20
