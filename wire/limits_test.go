@@ -97,6 +97,46 @@ func limitCases() map[string]limitCase {
 	}
 }
 
+// The same limits hold in every frame that has such a field, and numbers that are sent as
+// differences must not add up to more than a number can be.
+func TestLimitsHoldInEveryField(t *testing.T) {
+	ref := appendUvarint(nil, uint64(DirectRef(alice)))
+	most := appendUvarint(nil, NumberMax)
+	with := func(t Type, parts ...[]byte) []byte { return frameOf(t, concat(parts...)...) }
+	for name, c := range map[string]struct {
+		raw []byte
+		err error
+	}{
+		"ticket":               {AppendWelcome(nil, &Welcome{User: 1, Device: 1, Ticket: filled(CredentialBytesMax + 1)}), ErrLimit},
+		"endpoint":             {with(TypeGoAway, []byte{100, 0}, filled(ReasonBytesMax+1)), ErrLimit},
+		"token of SYNC":        {AppendSync(nil, &Sync{Token: filled(SyncTokenBytesMax + 1)}), ErrLimit},
+		"name":                 {AppendUserList(nil, &UserList{Users: []User{{ID: 1, Name: string(filled(NameBytesMax + 1))}}}), ErrLimit},
+		"block of a user":      {AppendUserList(nil, &UserList{Users: []User{{ID: 1, Extensions: string(filled(ExtensionBytesMax + 1))}}}), ErrLimit},
+		"users of a list":      {AppendUserList(nil, &UserList{Users: repeatUser(UsersMax + 1)}), ErrLimit},
+		"content of a page":    {AppendPage(nil, &Page{Ref: 2, Messages: []PageMessage{{Sequence: 1, Revision: 1, Content: Content{Bytes: filled(ContentBytesMax + 1)}}}}), ErrLimit},
+		"revision of MESSAGE":  {with(TypeMessage, ref, []byte{1, 0}, most, []byte{0}), ErrMalformed},
+		"revision of HEAD":     {with(TypeHead, ref, []byte{1}, most), ErrMalformed},
+		"revision of a page":   {with(TypePage, []byte{1}, ref, []byte{0, 9, 1, 1, 0}, most, []byte{0, 0}), ErrMalformed},
+		"time of a page":       {with(TypePage, []byte{1}, ref, []byte{0, 9, 2, 1, 0, 0}, most, []byte{0, 1, 0, 0, 1, 0}), ErrMalformed},
+		"sequence of a page":   {with(TypePage, []byte{1}, ref, []byte{0, 9, 2}, most, []byte{0, 0, 0, 0, 1, 0, 0, 0, 0}), ErrMalformed},
+		"revision of a state":  {with(TypeConversations, []byte{1, 0, 1}, ref, []byte{1}, most, make([]byte, 8)), ErrMalformed},
+		"author of a preview":  {with(TypeConversations, []byte{1, 0, 1}, ref, make([]byte, 9), []byte{1}, appendUvarint(nil, 1<<IDBits), []byte{0}), ErrLimit},
+		"kind of a credential": {with(TypeHello, []byte{1, 0, 0, 0}, make([]byte, 8), []byte{0x80, 2, 0}), ErrLimit},
+	} {
+		if err := readOne(t, c.raw); !errors.Is(err, c.err) {
+			t.Errorf("%s: %v, want %v", name, err, c.err)
+		}
+	}
+}
+
+func repeatUser(n int) []User {
+	users := make([]User, n)
+	for i := range users {
+		users[i].ID = ID(i + 1)
+	}
+	return users
+}
+
 func repeatQuery(n int) []UserQuery {
 	queries := make([]UserQuery, n)
 	for i := range queries {
