@@ -1,6 +1,6 @@
 package wire
 
-// A Sync asks for what changed since a token; from its answer on, the session is
+// A Sync asks for what changed since a token; once the server has taken it, the session is
 // pushed to.
 type Sync struct {
 	Correlation uint64
