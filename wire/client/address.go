@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+
+	"parley/wire"
 )
 
 // An address is where a server listens.
@@ -34,8 +36,8 @@ func parseAddress(text string) (address, error) {
 	if u.Port() != "" {
 		port = u.Port()
 	}
-	if u.Path == "" {
-		u.Path = "/"
+	if u.Path == "" || u.Path == "/" {
+		u.Path = wire.Path
 	}
 	return address{url: u, secure: u.Scheme == "wss", host: u.Hostname(), dial: net.JoinHostPort(u.Hostname(), port)}, nil
 }

@@ -31,6 +31,10 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		o.Outbox.Close()
 		return nil, err
 	}
+	if err := state.check(); err != nil {
+		o.Outbox.Close()
+		return nil, err
+	}
 	d := newDriver(newCore(&o, o.source(), state), &o, o.Outbox)
 	c := &Client{driver: d, slots: make(chan struct{}, RequestsMax)}
 	go d.loop()
@@ -107,7 +111,7 @@ func (c *Client) Queue(ref wire.Ref, content wire.Content) (*Pending, error) {
 	if len(content.Bytes) == 0 {
 		return nil, fmt.Errorf("%w: an empty message", ErrRequest)
 	}
-	if err := content.Check(); err != nil {
+	if err := checkContent(content); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
 	p := newPending(ref, content)
@@ -124,6 +128,23 @@ func (c *Client) Queue(ref wire.Ref, content wire.Content) (*Pending, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// checkContent refuses what a server would end the session for.
+func checkContent(content wire.Content) error {
+	if err := content.Check(); err != nil {
+		return err
+	}
+	block, _, err := content.Body()
+	if err != nil {
+		return err
+	}
+	return wire.Extensions(block, func(tag wire.Tag, _ []byte) error {
+		if tag >= wire.TagServerMin && tag <= wire.TagServerMax {
+			return fmt.Errorf("%w: tag %d is the server's", wire.ErrExtension, tag)
+		}
+		return nil
+	})
 }
 
 // Restored are the sends that the outbox still held from an earlier process, those of

@@ -108,6 +108,9 @@ type session struct {
 	pingAt       time.Time   // when the unanswered PING went
 	progressAt   time.Time   // when the last answer came, or the first request went
 	leaveAt      time.Time   // when to follow a GOAWAY
+	leaving      bool        // that moment has come; answers are awaited until leaveAt
+	cursorsAt    time.Time   // when to send the cursors again
+	stale        bool        // pushes were left out: a SYNC is needed
 	complaint    *wire.Error // the last frame, if it was an ERROR of the session
 	typing       wire.Ref    // to be told
 	typed        wire.Ref    // told last, at typedAt
@@ -135,6 +138,9 @@ func (c *core) do(a action) { c.actions = append(c.actions, a) }
 
 // take gives the actions since the last call. Call it after each input, before output.
 func (c *core) take() []action {
+	if c.leaving && c.unanswered() == 0 {
+		c.leave()
+	}
 	c.maybeSwitch()
 	c.flushStore()
 	actions := c.actions
@@ -160,15 +166,35 @@ func (c *core) tick(now time.Time) {
 }
 
 func (c *core) tickOnline() {
+	due := func(t time.Time) bool { return !t.IsZero() && !c.now.Before(t) }
+	if due(c.cursorsAt) {
+		c.cursorsAt = time.Time{}
+		c.resendCursors()
+	}
 	switch {
-	case !c.leaveAt.IsZero() && !c.now.Before(c.leaveAt):
-		c.do(action{kind: actionDrop})
-		c.reconnectNow(nil)
+	case due(c.leaveAt) && !c.leaving:
+		c.leaving, c.leaveAt = true, c.now.Add(leaveTimeout)
+	case due(c.leaveAt):
+		c.leave()
 	case !c.pingAt.IsZero() && !c.now.Before(c.pingAt.Add(pongTimeout)),
 		c.unanswered() > 0 && !c.now.Before(c.progressAt.Add(answerTimeout)):
 		c.lose(ErrUnanswered, 0)
 	default:
 		c.wakeLanes()
+	}
+}
+
+// leave ends the session that a GOAWAY asked to end.
+func (c *core) leave() {
+	c.do(action{kind: actionDrop})
+	c.reconnectNow(nil)
+}
+
+// resendCursors sends the cursors again that the server has not shown to know.
+func (c *core) resendCursors() {
+	for _, v := range c.conversations {
+		v.sent = [2]uint64{}
+		c.checkCursors(v)
 	}
 }
 
@@ -193,6 +219,7 @@ func (c *core) deadline() time.Time {
 		at(c.connectedAt.Add(welcomeTimeout))
 	case phaseOnline:
 		at(c.leaveAt)
+		at(c.cursorsAt)
 		if c.pingAt.IsZero() {
 			later(c.pingDue())
 		} else {
@@ -225,9 +252,9 @@ func (c *core) jitter(bound time.Duration) time.Duration {
 	return time.Duration(c.random.Int64N(int64(bound) + 1))
 }
 
-// backoff is how long to wait before the n-th repetition of something refused.
+// backoff is a random wait before attempt n (0, 1, 2, …): full jitter.
 func (c *core) backoff(n int) time.Duration {
-	return retryMin/2 + c.jitter(min(retryMin<<min(n, 16), retryMax))
+	return c.jitter(min(reconnectMin<<min(n, 16), reconnectMax))
 }
 
 // dial asks for a connection, by the ticket if there is a good one.
@@ -245,8 +272,16 @@ func (c *core) dialed(now time.Time, token string) {
 	c.now = now
 	c.phase = phaseGreeting
 	c.token = token
-	c.session = session{connectedAt: now, lastSent: now, lastReceived: now, progressAt: now, mayPipeline: c.welcomed && c.ticket != nil}
+	c.session = session{connectedAt: now, lastSent: now, lastReceived: now, progressAt: now}
 	c.syncing = &request{kind: requestSync}
+	c.mayPipeline = c.welcomed && c.ticket != nil
+	if user, device := identityOf(token); c.ticket == nil && c.user != 0 && user != 0 {
+		if user != c.user || device != c.device {
+			c.end(ErrIdentity)
+			return
+		}
+		c.mayPipeline = true
+	}
 }
 
 // failed takes the news that an attempt to connect failed.
@@ -269,7 +304,7 @@ func (c *core) lose(err error, code wire.Code) {
 // reconnect waits before the next attempt: at random within a bound that doubles.
 func (c *core) reconnect(err error) {
 	c.settle()
-	c.reconnectAt(err, c.jitter(min(reconnectMin<<min(c.attempts, 16), reconnectMax)))
+	c.reconnectAt(err, c.backoff(c.attempts))
 }
 
 // reconnectNow tries again at once, unless the last sessions were too short for that.
@@ -316,11 +351,18 @@ func (c *core) disconnected() {
 	c.cursors = c.cursors[:0]
 }
 
+// closeUnsupportedData is what a server says to a text message: this client sends none.
+const closeUnsupportedData = 1003
+
 // closed takes the end of the connection: by a WebSocket close with a code and reason, or
 // by err.
 func (c *core) closed(now time.Time, closeCode uint16, reason string, err error) {
 	c.now = now
 	if c.phase != phaseGreeting && c.phase != phaseOnline {
+		return
+	}
+	if closeCode == closeUnsupportedData {
+		c.end(fmt.Errorf("%w: close code %d", ErrProtocol, closeCode))
 		return
 	}
 	code := wire.CodeOfClose(closeCode)
@@ -352,7 +394,8 @@ func (c *core) reconnectFollowing(err error) {
 func (c *core) obey(e *wire.Error) {
 	switch e.Code.Class() {
 	case wire.ClassRetryAfter:
-		c.reconnectAt(e, time.Duration(min(e.RetryAfterMS, uint64(spreadMax/time.Millisecond)))*time.Millisecond+c.jitter(reconnectMin))
+		c.settle()
+		c.reconnectAt(e, c.delay(e, c.attempts))
 	case wire.ClassPermanent:
 		c.end(e)
 	case wire.ClassLogOut:

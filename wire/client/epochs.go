@@ -2,6 +2,8 @@ package client
 
 import (
 	"bytes"
+	"slices"
+	"time"
 
 	"parley/wire"
 )
@@ -48,7 +50,7 @@ func (c *core) maybeSwitch() {
 	if c.next == nil || c.epoch.sends > 0 || c.phase == phaseEnded {
 		return
 	}
-	c.epoch, c.next, c.distrusted = c.next, nil, false
+	c.epoch, c.next = c.next, nil
 	for _, l := range c.lanes {
 		c.wake(l)
 	}
@@ -58,27 +60,31 @@ func (c *core) maybeSwitch() {
 	}
 }
 
-// distrust is for a cluster that has lost its end: what was accepted may be gone, and a
-// counter that the server expects may be one that it gave away before.
+// distrust is for a cluster that is not the one it was: a restored backup, or a recovered
+// one that has lost its end. No counter of the outbox means anything to it.
 func (c *core) distrust() {
-	c.distrusted = true
 	if c.epoch.sends > 0 || len(c.epoch.counters) > 0 {
 		c.renew()
 	}
+	for _, l := range c.lanes {
+		c.poison(l)
+		c.landed(l)
+	}
 }
 
-// moveLane gives a lane's sends of the session's epoch, none of which the server has
-// accepted or will, keys of the next one, before those that have such keys already.
+// moveLane gives a lane's sends keys of the next epoch, in order. None of them may be one
+// that the server has accepted, or will.
 func (c *core) moveLane(l *lane) {
+	if c.storeErr != nil {
+		c.giveUp(l)
+		return
+	}
 	c.renew()
-	for i := len(l.sends) - 1; i >= 0; i-- {
-		s := l.sends[i]
-		s.denied = false
-		c.rekey(s, Key{Epoch: c.next.id, Ref: l.ref, Counter: uint64(i + 1)})
+	for i := len(l.sends) - 1; i >= 0; i-- { // backward, so that no two have the same key
+		c.rekey(l.sends[i], Key{Epoch: c.next.id, Ref: l.ref, Counter: uint64(i + 1)})
 	}
 	c.next.counters[l.ref] = uint64(len(l.sends))
-	l.hole, l.flying, l.tries, l.disorder = false, 0, 0, 0
-	l.attempt++
+	l.settle()
 }
 
 // poison gives up the order of a lane: the server no longer knows what became of its
@@ -100,14 +106,13 @@ func (c *core) startSearch(l *lane) {
 	}
 	s.begun = true
 	s.after = l.last
-	for _, send := range l.sends {
-		if send.uncertain() {
-			s.after = max(s.after, send.After)
-			c.searchOn(l)
-			return
-		}
+	i := slices.IndexFunc(l.sends, (*send).uncertain)
+	if i < 0 {
+		c.conclude(l)
+		return
 	}
-	c.conclude(l)
+	s.after = max(s.after, l.sends[i].After)
+	c.searchOn(l)
 }
 
 func (c *core) searchOn(l *lane) {
@@ -184,6 +189,7 @@ func (c *core) conclude(l *lane) {
 		found = found[:i]
 	}
 	l.search = nil
+	l.resume = time.Time{}
 	if len(l.sends) == 0 {
 		delete(c.lanes, l.ref)
 		return

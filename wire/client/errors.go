@@ -39,6 +39,9 @@ var (
 	// ErrIdentity says that Options.Token, or the outbox, belongs to another user or device
 	// than before. Nothing was sent.
 	ErrIdentity = errors.New("client: another user or device")
+	// ErrOutdated says that the server sent something that this program must understand and
+	// does not: it needs an update.
+	ErrOutdated = errors.New("client: the server speaks a newer protocol")
 	// ErrProtocol says that the server broke the protocol.
 	ErrProtocol = errors.New("client: protocol violation by the server")
 	// ErrUnanswered says that a connection was given up because nothing came from the server

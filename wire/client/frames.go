@@ -102,8 +102,17 @@ func (c *core) answerFrame(f wire.Frame) error {
 		}
 		return err
 	}
-	if f.Type.Critical() {
+	return c.strangeFrame(f)
+}
+
+// strangeFrame takes a frame that has no meaning here.
+func (c *core) strangeFrame(f wire.Frame) error {
+	switch {
+	case f.Type.Known():
 		return wire.ErrMalformed
+	case f.Type.Critical():
+		c.do(action{kind: actionDrop, code: wire.CodeUnknownFrame})
+		c.end(fmt.Errorf("%w: %v", ErrOutdated, f.Type))
 	}
 	return nil
 }
@@ -120,10 +129,7 @@ func (c *core) greetingFrame(f wire.Frame) error {
 	case wire.TypeError, wire.TypeGoAway:
 		return c.answerFrame(f)
 	}
-	if f.Type.Critical() {
-		return wire.ErrMalformed
-	}
-	return nil
+	return c.strangeFrame(f)
 }
 
 // push takes MESSAGE.
@@ -139,6 +145,7 @@ func (c *core) push(m *wire.Message) {
 // headArrived takes HEAD.
 func (c *core) headArrived(h *wire.Head) {
 	if v := c.conversation(h.Ref); v != nil {
+		c.stale = true // receipts may have been left out too
 		c.reaches(v, h.Sequence, h.Revision)
 	}
 }
@@ -166,11 +173,23 @@ func (c *core) typingArrived(t *wire.Typing) {
 // refused takes ERROR.
 func (c *core) refused(e *wire.Error) {
 	if e.Correlation == 0 {
-		c.complaint = e // a close may follow
+		c.complained(e)
 		return
 	}
 	if !c.refusedSend(e) {
 		c.refusedRequest(e)
+	}
+}
+
+// complained takes an ERROR that answers no request. Either a close follows, or it was a
+// cursor that was refused.
+func (c *core) complained(e *wire.Error) {
+	c.complaint = e
+	switch {
+	case e.Code == wire.CodeBadCursor:
+		c.stale = true
+	case e.Code.Class() == wire.ClassRetry, e.Code.Class() == wire.ClassRetryAfter:
+		c.cursorsAt = c.now.Add(c.delay(e, 0))
 	}
 }
 
@@ -187,7 +206,7 @@ func (c *core) goAway(g *wire.GoAway) {
 // output appends frames to write: at most one WebSocket message of them. Call it when the
 // connection can take one, until it appends nothing.
 func (c *core) output(dst []byte) []byte {
-	if c.phase != phaseGreeting && c.phase != phaseOnline {
+	if c.phase != phaseGreeting && c.phase != phaseOnline || c.leaving {
 		return dst
 	}
 	start := len(dst)
@@ -273,7 +292,7 @@ func (c *core) appendSends(dst []byte, start int) []byte {
 		correlation := c.nextCorrelation()
 		dst = wire.AppendSend(dst, &wire.Send{Correlation: correlation, Ref: s.Ref, Counter: s.Counter, Content: s.Content})
 		c.flights[correlation] = flight{s, l.attempt}
-		s.attempted = true
+		s.loose++
 		l.flying++
 		l.flights++
 		c.wake(l)

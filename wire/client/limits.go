@@ -51,8 +51,6 @@ const (
 )
 
 const (
-	// readsMax bounds the requests on the wire, SYNC among them: a server takes four.
-	readsMax = 4
 	// fetchesMax bounds those of them that fill gaps, so that calls are never locked out.
 	fetchesMax = 2
 	// fetchMessages is how many messages one request for a gap asks for.
@@ -91,15 +89,15 @@ const (
 	closeTimeout = time.Second
 	// typingInterval is how often TYPING goes to one conversation: twice in its lifetime.
 	typingInterval = wire.TypingSeconds * time.Second / 2
-	// retryMin and retryMax bound the wait before a request is sent again that the server
-	// could not take, doubled each time.
-	retryMin = 50 * time.Millisecond
-	retryMax = 5 * time.Second
-	// reconnectMin and reconnectMax bound the wait before the next attempt to connect. It is
-	// uniform between nothing and the bound ("full jitter"), so that a million clients that
-	// lose a server at once come back spread out.
+	// reconnectMin and reconnectMax bound the wait before the next attempt to connect, or to
+	// repeat a request, doubled each time. It is uniform between nothing and the bound ("full
+	// jitter"), so that a million clients that lose a server at once come back spread out.
 	reconnectMin = time.Second
-	reconnectMax = 30 * time.Second
+	reconnectMax = 60 * time.Second
+	// disorderWait is the least time between the attempts that disorderMax counts.
+	disorderWait = time.Second
+	// leaveTimeout is how long a client that follows a GOAWAY waits for answers.
+	leaveTimeout = 5 * time.Second
 	// stableTime is how long a session must last for the bound to start anew.
 	stableTime = 10 * time.Second
 	// spreadMax bounds the time over which a server may spread its clients' return.

@@ -177,7 +177,7 @@ func (l *link) next() ([]byte, error) {
 		if err := ws.CheckHeader(h, state); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
-		if h.OpCode == ws.OpText || h.Length > int64(wire.MessageBytesMax-len(message)) {
+		if h.OpCode == ws.OpText || h.Length > int64(wire.ServerMessageBytesMax-len(message)) {
 			return nil, fmt.Errorf("%w: a frame of type %d and %d bytes", ErrProtocol, h.OpCode, h.Length)
 		}
 		if h.OpCode.IsControl() {

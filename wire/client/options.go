@@ -27,7 +27,7 @@ const (
 
 // Options say where a client connects, as whom, and how. Address and Token are needed.
 type Options struct {
-	// Address is ws://host:port or wss://host:port, with a path if the server has one.
+	// Address is ws://host:port or wss://host:port; the path is wire.Path unless it names one.
 	Address string
 	// Token gives a signed token for a connection that has no resume ticket. A *wire.Error
 	// of a permanent class that it returns ends the client; after any other it is asked again.

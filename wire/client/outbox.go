@@ -1,6 +1,8 @@
 package client
 
 import (
+	"fmt"
+
 	"parley/wire"
 )
 
@@ -33,6 +35,29 @@ type OutboxState struct {
 	// Entries are the unacknowledged sends, those of an epoch and conversation in order of
 	// their counters. Those of an epoch that came before Epoch stand first.
 	Entries []OutboxEntry
+}
+
+// check reports whether a store can have written the state.
+func (s *OutboxState) check() error {
+	last := map[Key]uint64{} // by epoch and conversation
+	former := uint64(0)      // the epoch before Epoch
+	for i := range s.Entries {
+		e := &s.Entries[i]
+		lane := Key{Epoch: e.Epoch, Ref: e.Ref}
+		switch {
+		case s.Epoch == 0 || e.Epoch == 0 || !e.Ref.Valid() || e.Counter <= last[lane]:
+		case e.Epoch == s.Epoch && e.Counter > s.Counters[e.Ref]:
+		case e.Epoch != s.Epoch && former != 0 && e.Epoch != former:
+		default:
+			last[lane] = e.Counter
+			if e.Epoch != s.Epoch {
+				former = e.Epoch
+			}
+			continue
+		}
+		return fmt.Errorf("%w: entry %d: %+v", ErrOutboxDamaged, i, e.Key)
+	}
+	return nil
 }
 
 // An OutboxChangeKind tells what an OutboxChange does.

@@ -96,6 +96,7 @@ func (c *core) requestDue() time.Time {
 
 // nextRequest takes the next request to write, nil if there is none or no room for it.
 func (c *core) nextRequest() *request {
+	c.resync()
 	if s := c.syncing; s != nil && s.correlation == 0 && !c.now.Before(s.resume) {
 		return s
 	}
@@ -103,7 +104,7 @@ func (c *core) nextRequest() *request {
 	if c.syncing != nil && c.syncing.correlation == 0 {
 		reads++ // its place is kept
 	}
-	if reads >= readsMax {
+	if reads >= wire.RequestsMax {
 		return nil
 	}
 	c.planFetches()
@@ -114,6 +115,15 @@ func (c *core) nextRequest() *request {
 		}
 	}
 	return nil
+}
+
+// resync asks again for what changed, when pushes were left out and what they said of
+// messages has been caught up with.
+func (c *core) resync() {
+	if c.stale && c.synced && c.syncing == nil && len(c.behind) == 0 && c.fetches == 0 {
+		c.stale = false
+		c.syncing = &request{kind: requestSync}
+	}
 }
 
 // planFetches makes requests for the gaps of conversations, as far as the consumer has
@@ -219,13 +229,10 @@ func (c *core) refusedRequest(e *wire.Error) bool {
 		c.flying[e.Correlation] = r
 		c.lose(e, 0)
 	case wire.ClassPermanent:
-		refused := *e
-		refused.Correlation = 0
-		c.denied(r, &refused)
+		c.denied(r, clean(e))
 	default:
 		r.tries++
-		wait := time.Duration(min(e.RetryAfterMS, uint64(spreadMax/time.Millisecond))) * time.Millisecond
-		r.resume = c.now.Add(wait + c.backoff(r.tries))
+		r.resume = c.now.Add(c.delay(e, r.tries-1))
 		if r.kind != requestSync && !r.cancelled {
 			c.enqueue(r)
 		}

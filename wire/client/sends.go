@@ -1,7 +1,6 @@
 package client
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,10 +20,7 @@ type outbox struct {
 	messages int
 	bytes    int
 
-	// restored are the sends that the store had. distrusted says that the cluster has lost
-	// its end, so that a send out of order may be one that it forgot.
-	restored   []*Pending
-	distrusted bool
+	restored []*Pending // sends that the store had
 
 	storing  uint64 // changes handed to the store so far, in batches
 	stored   uint64
@@ -50,28 +46,32 @@ type lane struct {
 	attempt int
 	flights int // answers that are awaited, of all attempts
 	tries   int // refusals in a row
-	// disorder counts OUT_OF_ORDER for the first send. hole says that a counter may be missing
-	// because its send was refused for good: what comes behind it may need other counters,
-	// and is asked about one by one.
+	// disorder counts OUT_OF_ORDER for the first send.
 	disorder int
-	hole     bool
-	ready    bool
-	resume   time.Time // zero: now
-	search   *search
-	last     uint64 // sequence of the last send that was acknowledged
+	// hole is the counter of a send that was refused for good, 0 if there is none: what comes
+	// behind it gets other counters once every answer is in; under a new epoch if fresh.
+	hole   uint64
+	fresh  bool
+	ready  bool
+	resume time.Time // zero: now
+	search *search
+	last   uint64 // sequence of the last send that was acknowledged
 }
 
 // A send is one message without an outcome.
 type send struct {
 	OutboxEntry
-	pending   *Pending
-	lane      *lane
-	batch     uint64 // of changes that must be stored first
-	attempted bool   // it may have reached the server
-	denied    bool   // it has, and the server will never accept it under this key
-	moved     int    // times that its counter was taken by another message
-	finished  bool
+	pending  *Pending
+	lane     *lane
+	batch    uint64 // of changes that must be stored first
+	loose    int    // copies on their way, or lost, that the server may still accept
+	unknown  bool   // the server has said that it does not know
+	moved    bool   // another message had taken its counter
+	finished bool
 }
+
+// uncertain reports whether the server may have accepted the send.
+func (s *send) uncertain() bool { return s.loose > 0 || s.unknown }
 
 // A flight is a SEND on the wire.
 type flight struct {
@@ -99,7 +99,7 @@ func (c *core) load(state OutboxState) {
 			}
 			e = c.epoch
 		}
-		s := &send{OutboxEntry: entry, pending: newPending(entry.Ref, entry.Content), attempted: true}
+		s := &send{OutboxEntry: entry, pending: newPending(entry.Ref, entry.Content), loose: 1}
 		c.join(s, e)
 		c.restored = append(c.restored, s.pending)
 	}
@@ -259,24 +259,15 @@ func (c *core) nextSend(l *lane) *send {
 	if l.search != nil || !l.resume.IsZero() {
 		return nil
 	}
-	if l.hole {
-		if i := slices.IndexFunc(l.sends, (*send).uncertain); i >= 0 && l.flights == 0 && l.sends[i].Epoch == c.epoch.id {
-			return l.sends[i]
-		}
-		return nil
-	}
 	if l.flying >= len(l.sends) || l.flying >= wire.DedupWindow {
 		return nil
 	}
 	s := l.sends[l.flying]
-	if s.Epoch != c.epoch.id || s.batch > c.stored {
+	if s.Epoch != c.epoch.id || s.batch > c.stored || l.hole != 0 && s.Counter > l.hole {
 		return nil
 	}
 	return s
 }
-
-// uncertain reports whether the server may have accepted the send.
-func (s *send) uncertain() bool { return s.attempted && !s.denied }
 
 // land takes a flight's answer off the wire.
 func (c *core) land(correlation uint64) (flight, bool) {
@@ -295,8 +286,9 @@ func (c *core) landAll() {
 	for _, l := range c.lanes {
 		l.flying, l.flights = 0, 0
 		l.attempt++
-		c.wake(l)
-		c.startSearch(l)
+	}
+	for _, l := range c.lanes {
+		c.landed(l)
 	}
 }
 
@@ -310,7 +302,6 @@ func (c *core) acknowledged(m *wire.Sent) {
 	if !s.finished {
 		l := s.lane
 		l.tries, l.disorder = 0, 0
-		l.hole = slices.ContainsFunc(l.sends, func(s *send) bool { return s.denied })
 		l.last = max(l.last, m.Sequence)
 		c.finish(s, Sent{Sequence: m.Sequence, Time: m.Time}, nil)
 		if v := c.conversation(s.Ref); v != nil {
@@ -322,14 +313,7 @@ func (c *core) acknowledged(m *wire.Sent) {
 
 // landed goes on with what waited for a lane's last answer.
 func (c *core) landed(l *lane) {
-	if l.hole && l.search == nil && l.flights == 0 {
-		switch i := slices.IndexFunc(l.sends, (*send).uncertain); {
-		case i < 0:
-			c.moveLane(l)
-		case l.sends[i].Epoch != c.epoch.id:
-			c.poison(l) // a crash has brought the old epoch back beside the new one
-		}
-	}
+	c.closeHole(l)
 	c.startSearch(l)
 	c.wake(l)
 }
@@ -372,134 +356,4 @@ func (c *core) abandon(err error) {
 	clear(c.lanes)
 	c.ready, c.sleeping, c.unstored = nil, nil, nil
 	c.messages, c.bytes = 0, 0
-}
-
-// refusedSend takes an ERROR that answers a SEND. It reports false if the correlation is
-// not one.
-func (c *core) refusedSend(e *wire.Error) bool {
-	f, ok := c.land(e.Correlation)
-	if !ok {
-		return false
-	}
-	s, l := f.send, f.send.lane
-	if s.finished {
-		c.landed(l)
-		return true
-	}
-	stale := f.attempt != l.attempt
-	switch {
-	case e.Code.Class() == wire.ClassLogOut:
-		c.do(action{kind: actionDrop})
-		c.refusedCredential(e)
-		return true
-	case e.Code.Class() == wire.ClassReconnect:
-		c.lose(e, 0)
-		return true
-	case e.Code == wire.CodeUnknownOutcome:
-		c.poison(l)
-	case e.Code == wire.CodeReused:
-		c.reused(s, e)
-	case e.Code.Class() == wire.ClassPermanent:
-		c.refuse(s, e)
-	case e.Code == wire.CodeOutOfOrder && (!stale || l.hole):
-		c.outOfOrder(s)
-	case stale:
-	case e.Code.Class() == wire.ClassRetryAfter, e.RetryAfterMS > 0:
-		wait := time.Duration(min(e.RetryAfterMS, uint64(spreadMax/time.Millisecond))) * time.Millisecond
-		c.rewind(l, wait+c.backoff(l.tries))
-	default:
-		c.rewind(l, c.backoff(l.tries))
-	}
-	c.landed(l)
-	return true
-}
-
-// rewind sends again from the lane's first send, after a while.
-func (c *core) rewind(l *lane, wait time.Duration) {
-	l.flying = 0
-	l.attempt++
-	l.tries++
-	if wait <= 0 {
-		return
-	}
-	if l.resume.IsZero() {
-		c.sleeping = append(c.sleeping, l)
-	}
-	l.resume = c.now.Add(wait)
-}
-
-// outOfOrder takes the server's word that a send came before its predecessors.
-func (c *core) outOfOrder(s *send) {
-	l := s.lane
-	switch {
-	case l.hole:
-		s.denied = true // its predecessor was refused for good, and took no counter
-	case s != l.sends[0] && l.tries == 0:
-		c.rewind(l, 0)
-	case s != l.sends[0]:
-		c.rewind(l, c.backoff(l.tries))
-	default:
-		// The server has forgotten sends that it acknowledged. Nothing here can repair the
-		// order; what became of this send is uncertain.
-		if l.disorder++; l.disorder >= disorderMax || c.distrusted {
-			c.poison(l)
-			return
-		}
-		c.rewind(l, c.backoff(l.tries))
-	}
-}
-
-// refuse ends a send that the server refused for good. Its counter was not used up: the
-// sends behind it need other ones.
-func (c *core) refuse(s *send, e *wire.Error) {
-	l, epoch := s.lane, c.epochOf(s)
-	var behind []*send
-	attempted := false
-	for _, other := range l.sends {
-		if other.Epoch == s.Epoch && other.Counter > s.Counter {
-			behind = append(behind, other)
-			attempted = attempted || other.attempted
-		}
-	}
-	key := s.Key
-	refused := *e
-	refused.Correlation = 0
-	c.finish(s, Sent{}, &refused)
-	if attempted {
-		l.hole = true
-		return
-	}
-	for _, other := range behind {
-		to := key
-		key.Counter++
-		c.rekey(other, to)
-	}
-	if epoch == c.newest() {
-		epoch.counters[key.Ref] = key.Counter - 1
-		c.store(OutboxChange{Kind: OutboxCounter, Key: Key{Epoch: epoch.id, Ref: key.Ref, Counter: key.Counter - 1}})
-	}
-}
-
-// rekey gives a send that never reached the server another key.
-func (c *core) rekey(s *send, to Key) {
-	c.epochOf(s).sends--
-	from := s.Key
-	s.Key, s.attempted = to, false
-	c.epochOf(s).sends++
-	c.storeSend(s, OutboxChange{Kind: OutboxMove, Key: from, To: to})
-}
-
-// errShared says why a message cannot be sent under any counter.
-var errShared = errors.New("client: two programs use one outbox")
-
-// reused takes the server's word that another message has taken a send's counter: the
-// send itself was never accepted, and gets another one.
-func (c *core) reused(s *send, e *wire.Error) {
-	if s.moved++; s.moved > 1 {
-		refused := *e
-		refused.Correlation = 0
-		c.finish(s, Sent{}, fmt.Errorf("%w: %w", errShared, &refused))
-		return
-	}
-	s.denied, s.lane.hole = true, true
 }

@@ -67,7 +67,9 @@ func (c *core) syncPage(p *wire.Conversations) {
 		}
 		c.syncItem(v, &p.Items[i])
 	}
-	c.syncToken = bytes.Clone(p.Token)
+	if len(p.Token) > 0 { // else the one that was sent stays good
+		c.syncToken = bytes.Clone(p.Token)
+	}
 	c.syncing = nil
 	if p.Flags&wire.SyncMore != 0 && !full && len(p.Token) > 0 {
 		c.syncing = &request{kind: requestSync}
@@ -82,10 +84,13 @@ func (c *core) syncItem(v *conversation, item *wire.ConversationState) {
 	old, wasListed := v.state, v.listed
 	v.seen = true
 	v.state = *item
+	v.state.Extensions = bytes.Clone(item.Extensions)
 	if item.Preview != nil {
 		preview := *item.Preview
 		preview.Content.Bytes = bytes.Clone(preview.Content.Bytes)
 		v.state.Preview = &preview
+	} else if old.Head == item.Head {
+		v.state.Preview = old.Preview
 	}
 	v.ownCursor(wire.Delivered, item.Delivered)
 	v.ownCursor(wire.Read, item.Read)
@@ -140,6 +145,7 @@ func (c *core) fallBack(v *conversation) {
 
 // finishSync goes on from the last page.
 func (c *core) finishSync() {
+	again := c.synced
 	c.synced, c.regress = true, false
 	for _, v := range c.conversations {
 		if c.resetting && !v.seen && v.listed {
@@ -153,5 +159,7 @@ func (c *core) finishSync() {
 		c.checkCursors(v)
 	}
 	c.resetting = false
-	c.feed.connection(&ConnectionEvent{State: Live})
+	if !again {
+		c.feed.connection(&ConnectionEvent{State: Live})
+	}
 }

@@ -1,0 +1,201 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"parley/wire"
+)
+
+// refusedSend takes an ERROR that answers a SEND. It reports false if the correlation is
+// not one.
+func (c *core) refusedSend(e *wire.Error) bool {
+	f, ok := c.land(e.Correlation)
+	if !ok {
+		return false
+	}
+	s, l := f.send, f.send.lane
+	if e.Code != wire.CodeTimeout {
+		s.loose-- // this copy will not be accepted any more
+	}
+	switch {
+	case e.Code.Class() == wire.ClassLogOut:
+		c.do(action{kind: actionDrop})
+		c.refusedCredential(e)
+		return true
+	case e.Code.Class() == wire.ClassReconnect:
+		c.lose(e, 0)
+		return true
+	case s.finished:
+	case e.Code == wire.CodeUnknownOutcome:
+		s.unknown = true
+		c.poison(l)
+	case e.Code == wire.CodeReused:
+		c.reused(s, e)
+	case e.Code.Class() == wire.ClassPermanent:
+		c.refuse(s, clean(e))
+	case f.attempt != l.attempt || l.hole != 0 || l.search != nil:
+		// It belongs to an order that was given up meanwhile.
+	case e.Code == wire.CodeOutOfOrder:
+		c.outOfOrder(s)
+	default:
+		c.rewind(l, c.delay(e, l.tries))
+	}
+	c.landed(l)
+	return true
+}
+
+// clean is an error for the caller, who knows no correlations.
+func clean(e *wire.Error) *wire.Error {
+	refused := *e
+	refused.Correlation = 0
+	return &refused
+}
+
+// delay is how long to wait before the n-th repetition of what was refused with a code:
+// what the server named is the least.
+func (c *core) delay(e *wire.Error, n int) time.Duration {
+	named := time.Duration(min(e.RetryAfterMS, uint64(spreadMax/time.Millisecond))) * time.Millisecond
+	return max(named, c.backoff(n))
+}
+
+// rewind sends again from the lane's first send, after a while.
+func (c *core) rewind(l *lane, wait time.Duration) {
+	l.flying = 0
+	l.attempt++
+	l.tries++
+	if wait <= 0 {
+		return
+	}
+	if l.resume.IsZero() {
+		c.sleeping = append(c.sleeping, l)
+	}
+	l.resume = c.now.Add(wait)
+}
+
+// outOfOrder takes the server's word that a send came before its predecessors.
+func (c *core) outOfOrder(s *send) {
+	l := s.lane
+	switch {
+	case s != l.sends[0] && l.tries == 0:
+		c.rewind(l, 0)
+	case s != l.sends[0]:
+		c.rewind(l, c.backoff(l.tries))
+	default:
+		// The server has lost sends that it acknowledged. Nothing here can repair the order;
+		// what became of this send is uncertain.
+		if l.disorder++; l.disorder >= disorderMax {
+			s.unknown = true
+			c.poison(l)
+			return
+		}
+		c.rewind(l, disorderWait+c.backoff(0))
+	}
+}
+
+// refuse ends a send that the server refused for good. Its counter was not used up: what
+// comes behind it needs other ones.
+func (c *core) refuse(s *send, err error) {
+	l, epoch := s.lane, c.epochOf(s)
+	behind := slices.ContainsFunc(l.sends, func(other *send) bool { return other.Epoch == s.Epoch && other.Counter > s.Counter })
+	c.finish(s, Sent{}, err)
+	switch {
+	case behind:
+		l.fresh = l.fresh || s.loose > 0
+		if l.hole == 0 || s.Counter < l.hole {
+			l.hole = s.Counter
+		}
+	case s.loose > 0:
+		c.renew() // a copy of it may still be accepted, so its counter must not be used again
+	case epoch == c.newest():
+		c.setCounter(epoch, s.Ref, s.Counter-1)
+	}
+}
+
+// setCounter takes back counters that no message has.
+func (c *core) setCounter(e *outboxEpoch, ref wire.Ref, counter uint64) {
+	e.counters[ref] = counter
+	c.store(OutboxChange{Kind: OutboxCounter, Key: Key{Epoch: e.id, Ref: ref, Counter: counter}})
+}
+
+// closeHole gives the sends behind a refused one their new counters once no answer is
+// awaited and nothing before them is left.
+func (c *core) closeHole(l *lane) {
+	if l.hole == 0 || l.flights > 0 || l.search != nil || len(l.sends) == 0 {
+		return
+	}
+	if c.storeErr != nil {
+		c.giveUp(l)
+		return
+	}
+	epoch, fresh := c.epoch, l.fresh
+	for _, s := range l.sends {
+		if s.Epoch != epoch.id {
+			continue
+		}
+		if s.Counter < l.hole {
+			return
+		}
+		fresh = fresh || s.uncertain()
+	}
+	if fresh {
+		c.moveLane(l)
+		return
+	}
+	counter := l.hole - 1
+	for _, s := range l.sends {
+		if s.Epoch == epoch.id {
+			counter++
+			c.rekey(s, Key{Epoch: epoch.id, Ref: l.ref, Counter: counter})
+		}
+	}
+	if epoch == c.newest() {
+		c.setCounter(epoch, l.ref, counter)
+	}
+	l.settle()
+}
+
+// giveUp ends a lane's sends that need other keys when the store cannot keep those.
+func (c *core) giveUp(l *lane) {
+	for len(l.sends) > 0 {
+		c.finish(l.sends[0], Sent{}, c.storeErr)
+	}
+}
+
+// settle begins a lane anew after its sends got other keys.
+func (l *lane) settle() {
+	l.hole, l.fresh, l.flying, l.tries, l.disorder = 0, false, 0, 0, 0
+	l.attempt++
+}
+
+// rekey gives a send another key.
+func (c *core) rekey(s *send, to Key) {
+	if s.Key == to {
+		return
+	}
+	c.epochOf(s).sends--
+	from := s.Key
+	s.Key, s.loose, s.unknown = to, 0, false
+	c.epochOf(s).sends++
+	c.storeSend(s, OutboxChange{Kind: OutboxMove, Key: from, To: to})
+}
+
+// errShared says why a message cannot be sent under any counter.
+var errShared = errors.New("client: two programs use one outbox")
+
+// reused takes the server's word that another message has taken a send's counter: the
+// outbox was copied. The send itself was never accepted, and goes out under a new epoch.
+func (c *core) reused(s *send, e *wire.Error) {
+	s.loose, s.unknown = 0, false
+	l := s.lane
+	if s.moved {
+		c.renew()
+		c.finish(s, Sent{}, fmt.Errorf("%w: %w", errShared, clean(e)))
+	}
+	s.moved = true
+	if len(l.sends) > 0 {
+		c.poison(l)
+	}
+}
