@@ -84,7 +84,6 @@ func (c *core) syncItem(v *conversation, item *wire.ConversationState) {
 	old, wasListed := v.state, v.listed
 	v.seen = true
 	v.state = *item
-	v.state.Extensions = bytes.Clone(item.Extensions)
 	if item.Preview != nil {
 		preview := *item.Preview
 		preview.Content.Bytes = bytes.Clone(preview.Content.Bytes)
