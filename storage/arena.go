@@ -1,21 +1,29 @@
 package storage
 
-import "sync"
+import (
+	"encoding/binary"
+	"sync"
+)
 
 // slabSize is the unit in which buffers take memory: 64 KiB, so that 64 shards with little
 // to do hold 4 MiB, and one holds some 15 chunks.
 const slabSize = 64 << 10
 
-// blockSizes are the sizes that a growing chunk goes through, powers of two.
+// Sizes of the segments that a growing chunk is made of. Each is half of what the chunk has
+// so far, so that a third of the memory is lost at most, and none of it to moves.
 const (
-	blockSizeMin   = 128
-	blockSizeCount = 6 // 128, 256, … 4096
+	segmentHeader   = 8 // the ref of the next one
+	segmentBytesMin = 128
+	segmentBytesMax = 1024
 )
 
-// A ref is a place in an arena: slab in the upper half, offset in the lower.
+// A ref is a place in an arena: slab above, 17 bits of offset below (a slab of its own begins
+// at 0), 48 bits in all, so that a segment's size fits beside one.
 type ref uint64
 
-func makeRef(slab, offset int) ref { return ref(slab)<<32 | ref(offset) }
+const offsetBits = 17
+
+func makeRef(slab, offset int) ref { return ref(slab)<<offsetBits | ref(offset) }
 
 // A slabPool keeps slabs for the next buffer, so that a busy store does not have the
 // garbage collector clear 64 MiB for each. Safe for concurrent use.
@@ -53,7 +61,6 @@ type arena struct {
 	slabs [][]byte
 	rest  int // free bytes at the end of the last slab
 	used  int64
-	free  [blockSizeCount][]ref // blocks that chunks grew out of
 }
 
 // alloc takes n bytes, which it does not clear.
@@ -76,35 +83,55 @@ func (a *arena) alloc(n int) ref {
 
 // bytes is the memory at a ref.
 func (a *arena) bytes(r ref, size int) []byte {
-	offset := int(uint32(r))
-	return a.slabs[r>>32][offset : offset+size : offset+size]
+	offset := int(r & (1<<offsetBits - 1))
+	return a.slabs[r>>offsetBits][offset : offset+size : offset+size]
 }
 
-// allocBlock takes a block for a chunk: the least size of the series that n fits, or just n.
-func (a *arena) allocBlock(n int) (r ref, room int) {
-	class, size := 0, blockSizeMin
-	for size < n && class < blockSizeCount {
-		class, size = class+1, size*2
-	}
-	if class == blockSizeCount {
-		return a.alloc(n), n
-	}
-	if list := a.free[class]; len(list) > 0 {
-		r = list[len(list)-1]
-		a.free[class] = list[:len(list)-1]
-		return r, size
-	}
-	return a.alloc(size), size
+// A rope is the bytes of one chunk, in segments that are linked forward. It holds no pointers.
+type rope struct {
+	head, tail ref
+	size       uint32 // bytes in all segments
+	tailUsed   uint16 // of the tail, with its header
+	tailSize   uint16
 }
 
-// freeBlock gives a block back for the next chunk of its size.
-func (a *arena) freeBlock(r ref, room int) {
-	for class, size := 0, blockSizeMin; class < blockSizeCount; class, size = class+1, size*2 {
-		if size == room {
-			a.free[class] = append(a.free[class], r)
-			return
+// appendRope appends bytes to a rope; it splits them where a segment ends.
+func (a *arena) appendRope(r *rope, p []byte) {
+	for len(p) > 0 {
+		if r.tailUsed == r.tailSize {
+			a.lengthen(r)
 		}
+		n := copy(a.bytes(r.tail, int(r.tailSize))[r.tailUsed:], p)
+		r.tailUsed += uint16(n)
+		r.size += uint32(n)
+		p = p[n:]
 	}
+}
+
+func (a *arena) lengthen(r *rope) {
+	size := min(max(int(r.size)/2, segmentBytesMin), segmentBytesMax) &^ 7
+	segment := a.alloc(size)
+	binary.LittleEndian.PutUint64(a.bytes(segment, segmentHeader), uint64(size)<<48)
+	if r.size == 0 {
+		r.head = segment
+	} else {
+		header := a.bytes(r.tail, segmentHeader)
+		binary.LittleEndian.PutUint64(header, binary.LittleEndian.Uint64(header)|uint64(segment))
+	}
+	r.tail, r.tailUsed, r.tailSize = segment, segmentHeader, uint16(size)
+}
+
+// appendTo appends the bytes of a rope to dst.
+func (a *arena) appendTo(dst []byte, r *rope) []byte {
+	segment := r.head
+	for left := int(r.size); left > 0; {
+		header := binary.LittleEndian.Uint64(a.bytes(segment, segmentHeader))
+		size := int(header >> 48)
+		n := min(left, size-segmentHeader)
+		dst = append(dst, a.bytes(segment, size)[segmentHeader:segmentHeader+n]...)
+		segment, left = ref(header&(1<<48-1)), left-n
+	}
+	return dst
 }
 
 // release gives the slabs back. Nothing may hold bytes of the arena any more.

@@ -11,8 +11,8 @@ import (
 // entry. A buffer's size counts them, so that many small records cannot outgrow its limit.
 const (
 	entryOverheadBytes = 88
-	logOverheadBytes   = 128
-	chunkOverheadBytes = 64
+	logOverheadBytes   = 112
+	chunkOverheadBytes = 72
 )
 
 // An entry is one record in a buffer; its key is in the table at the same number.
@@ -31,9 +31,7 @@ type entry struct {
 // A bufferedChunk is a chunk in a buffer: the state of its end, and where its bytes are.
 type bufferedChunk struct {
 	chunkState
-	ref      ref
-	size     uint32
-	room     uint32
+	rope
 	previous uint32 // index + 1 of the conversation's chunk before this one, among closed
 }
 
@@ -198,13 +196,8 @@ func (b *buffer) appendMessage(prefix packedKey, direct bool, author int, sentA 
 		author, fresh = b.author(n, m.Author)
 	}
 	head = appendMessageHead(head, &o.chunkState, author, fresh, m)
-	size := int(o.size) + len(head) + len(m.Content.Bytes)
-	if size > int(o.room) {
-		b.widen(o, size)
-	}
-	block := b.arena.bytes(o.ref, size)[o.size:]
-	copy(block[copy(block, head):], m.Content.Bytes)
-	o.size = uint32(size)
+	b.arena.appendRope(&o.rope, head)
+	b.arena.appendRope(&o.rope, m.Content.Bytes)
 	return true
 }
 
@@ -217,16 +210,6 @@ func (b *buffer) end(n int) {
 	b.closed = append(b.closed, *o)
 	delete(b.authors, n)
 	*o = bufferedChunk{previous: uint32(len(b.closed))}
-}
-
-// widen moves an open chunk to a larger block, or gives it its first.
-func (b *buffer) widen(o *bufferedChunk, size int) {
-	r, room := b.arena.allocBlock(size)
-	if o.room > 0 {
-		copy(b.arena.bytes(r, room), b.arena.bytes(o.ref, int(o.size)))
-		b.arena.freeBlock(o.ref, int(o.room))
-	}
-	o.ref, o.room = r, uint32(room)
 }
 
 // author finds the place of a group message's author in its open chunk.
@@ -253,7 +236,10 @@ func (b *buffer) chunks(prefix packedKey, fn func(c *bufferedChunk) bool) {
 	}
 }
 
-func (b *buffer) chunkValue(c *bufferedChunk) []byte { return b.arena.bytes(c.ref, int(c.size)) }
+// chunkValue appends the bytes of a chunk to dst.
+func (b *buffer) chunkValue(dst []byte, c *bufferedChunk) []byte {
+	return b.arena.appendTo(dst, &c.rope)
+}
 
 // sortedRecords are the numbers of all entries in order of their keys.
 func (b *buffer) sortedRecords() []uint32 {

@@ -134,6 +134,7 @@ type tableWriter struct {
 	table   *sstable.Writer
 	written int64
 	key     []byte
+	value   []byte
 }
 
 // categoryFlush marks the tables of a flush in the file system's statistics.
@@ -253,7 +254,8 @@ func (w *tableWriter) log(b *buffer, n int) error {
 	w.key = b.logs.keys[n].appendTo(w.key[:0], prefixSize)
 	for _, c := range b.logChunks(n) {
 		w.key = appendSequence(w.key[:prefixSize], c.first)
-		if err := w.table.Set(w.key, b.chunkValue(c)); err != nil {
+		w.value = b.chunkValue(w.value[:0], c)
+		if err := w.table.Set(w.key, w.value); err != nil {
 			return err
 		}
 	}

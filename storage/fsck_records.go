@@ -255,8 +255,7 @@ func (s *slotChecker) chunk(p parsedKey, value []byte) error {
 
 // endSlot checks what only the whole slot can tell.
 func (s *slotChecker) endSlot() {
-	for name, id := range s.names {
-		_ = name
+	for _, id := range s.names {
 		delete(s.users, id)
 	}
 	for id, name := range s.users {

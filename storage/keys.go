@@ -226,6 +226,16 @@ func packKey(key []byte) packedKey {
 	}
 }
 
+// packChunkPrefix is packKey(appendChunkPrefix(…)), written out because every message needs it.
+func packChunkPrefix(slot wire.Slot, c wire.Conversation) packedKey {
+	k := packedKey{a: uint64(slot)<<48 | uint64(kindChunk)<<40 | uint64(c.Kind)<<32 | uint64(c.A)>>16}
+	k.b = uint64(c.A) << 48
+	if c.Kind == wire.Direct {
+		k.b |= uint64(c.B)
+	}
+	return k
+}
+
 func (k packedKey) appendTo(dst []byte, size int) []byte {
 	var full [packedSize]byte
 	binary.BigEndian.PutUint64(full[:], k.a)

@@ -31,7 +31,7 @@ const (
 	levelTableBytes = 16 << 20
 	// l0Tables is how many overlapping tables make a compaction: each compaction rewrites
 	// the level below, so it should bring much at once.
-	l0Tables = 8
+	l0Tables = 12
 	// baseBytesMax is the size of the first sorted level: below it there is only one, and
 	// every flush is rewritten once.
 	baseBytesMax = 1 << 30

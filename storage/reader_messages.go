@@ -13,8 +13,17 @@ const sequenceMax = wire.NumberMax
 
 // A foundChunk is a chunk in a buffer that holds wanted messages.
 type foundChunk struct {
-	first uint64
-	value []byte
+	buffer *buffer
+	chunk  *bufferedChunk
+}
+
+// value is the chunk's bytes: as they are if they lie in one piece, else a copy of their
+// own, because what a walk hands out stays valid until the view ends.
+func (f foundChunk) value() []byte {
+	if f.chunk.head == f.chunk.tail {
+		return f.buffer.arena.bytes(f.chunk.head, int(f.chunk.tailUsed))[segmentHeader:]
+	}
+	return f.buffer.chunkValue(make([]byte, 0, f.chunk.size), f.chunk)
 }
 
 // gatherChunks collects the buffered chunks that overlap [from, to], the last one first.
@@ -29,7 +38,7 @@ func (r *Reader) gatherChunks(prefix []byte, from, to uint64) (found []foundChun
 				ingested = c.first - 1
 			}
 			if c.first <= to && c.last >= from {
-				found = append(found, foundChunk{c.first, b.chunkValue(c)})
+				found = append(found, foundChunk{b, c})
 			}
 			return c.first > from
 		})
@@ -58,8 +67,8 @@ func (r *Reader) Messages(
 			return err
 		}
 	}
-	for _, chunk := range slices.Backward(found) {
-		if err := walk.chunk(chunk.value); err != nil || walk.done {
+	for _, f := range slices.Backward(found) {
+		if err := walk.chunk(f.value()); err != nil || walk.done {
 			return err
 		}
 	}
@@ -180,8 +189,8 @@ func (r *Reader) MessagesBackward(
 	defer func() { r.chunks, r.messages = found[:0], messages }()
 	walk := messageWalk{conversation: c, from: from, to: to, fn: fn}
 	var err error
-	for _, chunk := range found {
-		if messages, err = walk.chunkBackward(chunk.value, messages); err != nil || walk.done {
+	for _, f := range found {
+		if messages, err = walk.chunkBackward(f.value(), messages); err != nil || walk.done {
 			return err
 		}
 	}
@@ -234,7 +243,7 @@ func (r *Reader) SentBefore(c wire.Conversation, sequence uint64) (uint64, error
 			if chunk.first > sequence {
 				return true
 			}
-			count, err = sentBefore(c, b.chunkValue(chunk), sequence)
+			count, err = sentBefore(c, b.chunkValue(nil, chunk), sequence)
 			counted = true
 			return false
 		})

@@ -153,8 +153,7 @@ func (w *Writer) AppendMessage(c wire.Conversation, sentA uint64, m *Message) {
 		w.fail()
 		return
 	}
-	w.key = appendChunkPrefix(w.key[:0], slot, c)
-	if !w.active().appendMessage(packKey(w.key), direct, author, sentA, m) {
+	if !w.active().appendMessage(packChunkPrefix(slot, c), direct, author, sentA, m) {
 		w.fail()
 	}
 }
