@@ -73,23 +73,18 @@ func openLog(g *groupLog) error {
 	}
 	g.voteTerm = g.ballot.voteTerm
 	g.write = newOperation(g.group)
-	var term uint64
+	check := GroupCheck{ID: g.group}
 	err = g.store.entries(g.group, 0, math.MaxUint64, func(l *hraft.Log, size int) (bool, error) {
-		switch {
-		case g.first == 0:
-			g.first = l.Index
-		case l.Index != g.last+1:
-			return false, fmt.Errorf("%w: group %d: entry %d follows %d", errCorrupt, g.group, l.Index, g.last)
-		case l.Term < term:
-			return false, fmt.Errorf("%w: group %d: term %d of entry %d follows %d", errCorrupt, g.group, l.Term, l.Index, term)
+		if problem := check.follow(l); problem != "" {
+			return false, fmt.Errorf("%w: group %d: %s", errCorrupt, g.group, problem)
 		}
-		g.last, term = l.Index, l.Term
 		g.count(l.Index, size)
 		return true, nil
 	})
-	if err == nil && term > g.ballot.term {
-		err = fmt.Errorf("%w: group %d: entry of term %d, but the vote is of %d", errCorrupt, g.group, term, g.ballot.term)
+	if err == nil && check.LastTerm > g.ballot.term {
+		err = fmt.Errorf("%w: group %d: entry of term %d, but the vote is of %d", errCorrupt, g.group, check.LastTerm, g.ballot.term)
 	}
+	g.first, g.last = check.First, check.Last
 	return err
 }
 

@@ -114,6 +114,7 @@ type memoryTransport struct {
 	heartbeat atomic.Pointer[func(hraft.RPC)]
 	closed    chan struct{}
 	closeOnce sync.Once
+	pipelines sync.WaitGroup
 }
 
 func (t *memoryTransport) Consumer() <-chan hraft.RPC { return t.consumer }
@@ -139,6 +140,7 @@ func (t *memoryTransport) Close() error {
 			delete(t.memory.transports, t.address)
 		}
 	})
+	t.pipelines.Wait()
 	return nil
 }
 
@@ -259,7 +261,7 @@ func (t *memoryTransport) AppendEntriesPipeline(_ hraft.ServerID, target hraft.S
 		done:   make(chan hraft.AppendFuture, pipelineDepth+1),
 		closed: make(chan struct{}),
 	}
-	go p.run()
+	t.pipelines.Go(p.run)
 	return p, nil
 }
 

@@ -187,12 +187,11 @@ func (n *Node) Close() error {
 	stopping.Wait()
 	n.compactor.stop()
 	n.committer.stop(ErrClosed)
-	if err := n.broken(); err != nil {
-		// Pebble's state after an error that it called fatal is undefined; it is not asked
-		// to write again.
-		return err
+	err := n.store.close()
+	if failure := n.broken(); failure != nil {
+		return failure
 	}
-	if err := n.store.close(); err != nil {
+	if err != nil {
 		return fmt.Errorf("raft: close log: %w", err)
 	}
 	return nil

@@ -276,8 +276,11 @@ func (s *pebbleStore) close() error {
 	if s.batch == nil {
 		return s.db.Close()
 	}
-	seal := s.seal()
-	return errors.Join(seal, s.batch.Close(), s.db.Close())
+	var err error
+	if s.broken() == nil {
+		err = errors.Join(s.seal(), s.batch.Close())
+	}
+	return errors.Join(err, s.db.Close())
 }
 
 func (s *pebbleStore) groups() (groups []uint32, err error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/pprof"
 	"sync"
 	"testing"
 	"time"
@@ -146,6 +147,8 @@ type testSource struct {
 	queue  [][]byte
 	failed map[string]error
 	twice  []string
+	late   []string
+	isDone func(entry string) bool // whether the machine beside it has applied an entry
 }
 
 func (s *testSource) add(entries ...[]byte) {
@@ -175,12 +178,30 @@ func (s *testSource) Failed(handle any, err error) {
 		s.twice = append(s.twice, handle.(string))
 	}
 	s.failed[handle.(string)] = err
+	if s.isDone != nil && s.isDone(handle.(string)) {
+		s.late = append(s.late, handle.(string))
+	}
 }
 
 func (s *testSource) failures() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.failed)
+}
+
+// check wants no entry to have failed twice, or failed after it was applied here.
+func (s *testSource) check(t testing.TB, m *testMachine) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, handle := range s.twice {
+		t.Errorf("entry %q failed twice", handle)
+	}
+	for _, handle := range s.late {
+		t.Errorf("entry %q failed after it was applied", handle)
+	}
 }
 
 func testLogger() *slog.Logger {
@@ -223,6 +244,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	deadline := time.Now().Add(30 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
+			if os.Getenv("RAFT_DUMP") != "" {
+				_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+			}
 			t.Fatalf("did not happen: %s", what)
 		}
 		time.Sleep(time.Millisecond)
@@ -248,7 +272,10 @@ func wantNumbered(t testing.TB, m *testMachine, n int) {
 	}
 	for i, e := range m.entries {
 		if !bytes.HasPrefix(e.Data, numbered(i)) {
-			t.Fatalf("entry %d is %q", i, e.Data)
+			for _, e := range m.entries[max(0, i-3):min(len(m.entries), i+4)] {
+				t.Errorf("index %d term %d: %.10q", e.Index, e.Term, e.Data)
+			}
+			t.Fatalf("entry %d of %d is %.10q; record %d of term %d", i, n, e.Data, m.durable.Index, m.durable.Term)
 		}
 	}
 }
