@@ -10,10 +10,7 @@ import (
 
 // pageBytesMax bounds the items of one CONVERSATIONS frame, so that it stays within
 // wire.FrameBytesMax with its token.
-const pageBytesMax = wire.FrameBytesMax - wire.SyncTokenBytesMax - 64
-
-// itemBytesMax bounds an item without its preview: nine varints of at most eight bytes.
-const itemBytesMax = 11 * 8
+const pageBytesMax = wire.FrameBytesMax - wire.ConversationsHeaderBytes - syncTokenBytesMax
 
 // answerSync reads the conversations that changed since the token. The session is
 // already pushed to, so what changes while this reads reaches the client either way.
@@ -38,7 +35,9 @@ func (n *Node) answerSync(ctx context.Context, user wire.ID, q *wire.Sync) ([]by
 	if err := n.fillPage(ctx, user, &answer, &token, changed, limit, int(q.Previews)); err != nil {
 		return nil, err
 	}
-	answer.Token = token.append(nil)
+	if told := len(answer.Items) > 0 || answer.Flags != 0 || token.paging; told || len(q.Token) == 0 {
+		answer.Token = token.append(nil) // else: nothing changed, keep yours
+	}
 	return wire.AppendConversations(nil, &answer), nil
 }
 
@@ -120,10 +119,7 @@ func (n *Node) fillPage(ctx context.Context, user wire.ID, answer *wire.Conversa
 				c.State.Preview = state.Preview
 			}
 		}
-		size += itemBytesMax
-		if c.State.Preview != nil {
-			size += len(c.State.Preview.Content.Bytes)
-		}
+		size += wire.ConversationStateBytes(&c.State)
 		if i == limit || size > pageBytesMax {
 			answer.Flags |= wire.SyncMore
 			last := &answer.Items[len(answer.Items)-1]

@@ -207,7 +207,7 @@ func (s *Session) sync(f wire.Frame, out []Action) []Action {
 	if err != nil {
 		return s.malformed(out, err)
 	}
-	if s.Reads >= ReadsMax {
+	if s.Reads >= wire.RequestsMax {
 		return failure(out, q.Correlation, wire.CodeOverloaded, readRetryMS, "too many requests at once")
 	}
 	s.Reads++
@@ -223,7 +223,7 @@ func (s *Session) read(f wire.Frame, out []Action) []Action {
 	if h, ok := request.(*wire.History); ok && h.Ref.Group() {
 		return failure(out, correlation, wire.CodeNotMember, 0, "")
 	}
-	if s.Reads >= ReadsMax {
+	if s.Reads >= wire.RequestsMax {
 		return failure(out, correlation, wire.CodeOverloaded, readRetryMS, "too many requests at once")
 	}
 	s.Reads++
