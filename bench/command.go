@@ -18,7 +18,7 @@ func Command() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newDirect(), newLone(), newWire(), newIdle(), newWorker())
+	c.AddCommand(newDirect(), newLone(), newWire(), newIdle(), newCrash(), newWorker())
 	return c
 }
 

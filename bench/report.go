@@ -70,8 +70,10 @@ type Report struct {
 	Backwards uint64 `json:"receipts_backwards,omitempty"`
 	Other     uint64 `json:"other_errors,omitempty"`
 
-	RecoverP50 float64 `json:"recover_ms_p50,omitempty"` // start of the process to the first WELCOME
-	RecoverMax float64 `json:"recover_ms_max,omitempty"`
+	Resent     uint64  `json:"resent,omitempty"`
+	Reconnects uint64  `json:"reconnects,omitempty"`
+	RestartP50 float64 `json:"restart_ms_p50,omitempty"` // start of the process until it serves
+	RestartMax float64 `json:"restart_ms_max,omitempty"`
 
 	Errors     uint64 `json:"errors"`
 	FirstError string `json:"first_error,omitempty"`

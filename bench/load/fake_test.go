@@ -25,7 +25,7 @@ type fake struct {
 
 	loses     uint64 // the push of this sequence does not come
 	repeats   uint64 // this sequence is pushed twice
-	forgets   bool   // receipts after the first go back to 1
+	forgets   bool   // receipts after the first go back to the beginning
 	heartbeat uint64 // seconds; 0: 240
 	pings     int
 	cursors   int
@@ -232,7 +232,7 @@ func (c *fakeSession) cursor(f wire.Frame) {
 	conversation.delivered[c.user] = max(q.Position, conversation.delivered[c.user])
 	position := conversation.delivered[c.user]
 	if c.server.cursors++; c.server.forgets && c.server.cursors > 1 {
-		position = 1
+		position = 0
 	}
 	if peer := c.server.sessions[key.Peer(c.user)]; peer != nil {
 		peer.write(wire.AppendReceipt(nil, &wire.Receipt{Ref: key.Ref(peer.user), Position: position, Kind: wire.Delivered}))
@@ -245,8 +245,14 @@ func (c *fakeSession) history(f wire.Frame) {
 		return
 	}
 	conversation := c.server.conversation(q.Ref.Conversation(c.user))
-	page := wire.Page{Correlation: q.Correlation, Ref: q.Ref, Head: uint64(len(conversation.messages))}
-	for _, m := range conversation.messages[min(q.Sequence, page.Head):] {
+	page := wire.Page{Correlation: q.Correlation, Ref: q.Ref}
+	if n := len(conversation.messages); n > 0 {
+		page.Head = conversation.messages[n-1].Sequence
+	}
+	for _, m := range conversation.messages {
+		if m.Sequence <= q.Sequence {
+			continue
+		}
 		if m.Author != c.user {
 			m.Author = 0
 		}

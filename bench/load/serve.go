@@ -101,6 +101,8 @@ func newJob(l *Loop, plan json.RawMessage) (job, error) {
 	switch p.Kind {
 	case "pairs":
 		return newPairs(l, p.Plan)
+	case "crash":
+		return newCrash(l, p.Plan)
 	case "idle":
 		return newIdle(l, p.Plan)
 	}
