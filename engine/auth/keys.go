@@ -80,6 +80,12 @@ func LoadOrCreateKeys(path string) (*Keys, error) {
 	return loadKeys(path)
 }
 
+// CheckKeys reports whether LoadOrCreateKeys would take the key file. It changes nothing.
+func CheckKeys(path string) error {
+	_, err := loadKeys(path)
+	return err
+}
+
 func loadKeys(path string) (*Keys, error) {
 	f, err := os.Open(path)
 	if err != nil {

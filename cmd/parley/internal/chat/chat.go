@@ -91,9 +91,9 @@ type session struct {
 // A talk is one conversation.
 type talk struct {
 	ref             wire.Ref
-	name            string // of the other
-	first, last     uint64 // shown, by sequence; 0: none
-	delivered, read uint64 // the other's cursors
+	name            string  // of the other
+	first, last     uint64  // shown, by sequence; 0: none
+	delivered, read uint64  // the other's cursors
 	open            []*Line // ours on the screen that the other has not read
 	loading         bool
 	waiting         []*client.MessageEvent // came while the history was being read
