@@ -27,9 +27,10 @@ const (
 	// it a command that would add one is refused with OVERLOADED.
 	OutgoingMax = 100_000
 	// EvictedMax bounds the forgotten outboxes whose hashes a conversation keeps, for each
-	// user. An outbox is mistaken for a new one only after that user has used OutboxesMax +
-	// EvictedMax newer ones in the conversation.
-	EvictedMax = 64
+	// user: 1 KiB of record at most. An outbox is taken for a new one only after its user has
+	// used OutboxesMax + EvictedMax newer ones in the conversation. Memory of any size has
+	// such a bound; this one is reached by somebody who logs in anew every day in nine months.
+	EvictedMax = 256
 	// ConversationsCachedMax bounds the decoded conversation records kept in memory: at
 	// about 0.4 KiB each, 1.5 KiB at most, some 13 MiB a shard.
 	ConversationsCachedMax = 32 << 10
