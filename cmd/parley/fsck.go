@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"parley/engine/auth"
+	"parley/raft"
 	"parley/storage"
 )
 
@@ -47,11 +48,19 @@ func fsck(ctx context.Context, out io.Writer, dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	log, err := raft.CheckLog(d.Path("log"), nil)
+	if err != nil {
+		return err
+	}
+	for _, problem := range log.Problems {
+		report("log: " + problem)
+	}
 	if err := auth.CheckKeys(filepath.Join(dir, "keys.json")); err != nil {
 		report(detail(err))
 	}
 	fmt.Fprintf(out, "state: %d users, %d conversations, %d messages in %d tables of %d bytes\n",
 		summary.Users, summary.Conversations, summary.Messages, summary.Tables, summary.TableBytes)
+	fmt.Fprintf(out, "log: %d entries of %d groups in %d bytes\n", log.Entries, len(log.Groups), log.Bytes)
 	if findings > 0 {
 		fmt.Fprintf(out, "%d findings\n", findings)
 		return errDamage
