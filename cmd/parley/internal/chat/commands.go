@@ -73,7 +73,7 @@ func (s *session) help(string) {
 	for _, c := range commands {
 		fmt.Fprintf(&b, "%-14s %s\n", strings.TrimSpace("/"+c.name+" "+c.argument), c.doc)
 	}
-	b.WriteString("//text          send a message that begins with a slash\n")
+	b.WriteString("//text         send a message that begins with a slash\n")
 	b.WriteString("✓ sent   ✓✓ delivered   ✓✓ in colour, or with an r: read")
 	s.notice("%s", b.String())
 }

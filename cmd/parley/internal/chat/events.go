@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"parley/wire"
@@ -165,19 +166,25 @@ func (s *session) name(id wire.ID, then func(name string)) {
 func (s *session) connection(e *client.ConnectionEvent) {
 	switch e.State {
 	case client.Offline:
-		s.away = "no connection"
-		if e.Err != nil {
-			s.away += ": " + e.Err.Error()
-		}
+		s.away = "offline" + cause(e.Err)
 		if wait := time.Until(e.Retry).Round(time.Second); wait > 0 {
-			s.away += fmt.Sprintf("; trying again in %v", wait)
+			s.away += fmt.Sprintf(", next attempt in %v", wait)
 		}
-		s.away += "; what you write is kept and sent later"
+		s.away += "; what you write is kept"
 		s.isTyping = false
 	case client.Live:
 		s.away = ""
 	}
 	s.showStatus()
+}
+
+// cause is the innermost reason for a lost connection: there is one row for it.
+func cause(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	return " (" + strings.TrimSpace(text[strings.LastIndex(text, ": ")+1:]) + ")"
 }
 
 func (s *session) setTyping(on bool) {

@@ -165,22 +165,35 @@ func (t *Terminal) eraseFooter(b *strings.Builder) {
 func (t *Terminal) repaint() {
 	old := t.lines
 	t.lines, t.rows, t.day, t.drawn = nil, 0, "", false
-	first, room := len(old), t.height-footerRows
-	for first > 0 {
-		// A day's heading takes at most one row more for each line.
-		rows := len(t.format(old[first-1].line)) + 1
-		if rows > room {
-			break
-		}
-		room -= rows
-		first--
-	}
+	first := t.firstThatFits(old)
 	t.paint(func(b *strings.Builder) {
 		b.WriteString(clearAll)
 		for _, s := range old[first:] {
 			t.print(b, s.line)
 		}
 	})
+}
+
+// firstThatFits is the index of the first line from which on all fit on the screen.
+func (t *Terminal) firstThatFits(lines []shownLine) int {
+	room := t.height - footerRows - 1 // the heading of the first day
+	day := ""
+	for i := len(lines) - 1; i >= 0; i-- {
+		l := lines[i].line
+		room -= len(t.format(l))
+		if l.Author != "" {
+			if date := l.Time.Format(time.DateOnly); date != day {
+				if day != "" {
+					room-- // the heading of the day that follows
+				}
+				day = date
+			}
+		}
+		if room < 0 {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // print writes a line's rows, after a heading if it begins a day.
