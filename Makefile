@@ -2,15 +2,25 @@
 .DEFAULT_GOAL := help
 GO ?= go
 BIN := bin/parley
+DATA ?= ./data
 FUZZ_SECONDS ?= 10
 
-.PHONY: help build test race fuzz vet check
+.PHONY: help build run demo test race fuzz vet check $(BIN)
 
 help: ## print this help
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}'
 
-build: ## compile every package
+$(BIN):
+	@$(GO) build -o $@ ./cmd/parley
+
+build: $(BIN) ## build bin/parley and compile every package
 	$(GO) build ./...
+
+run: $(BIN) ## start a server with the users ada and bob, and say how to chat as each (DATA=./data)
+	@$(BIN) serve --demo --data $(DATA)
+
+demo: $(BIN) ## two clients talk, the server is killed with SIGKILL, and everything is still there
+	@$(BIN) demo
 
 test: ## every unit test
 	$(GO) test ./...
