@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,8 @@ type Node struct {
 	sessions  *delivery.Directory
 	readers   *readers
 	server    *reactor.Server
+	// loops are the server's. They are set before it serves, while effects already flow.
+	loops     atomic.Pointer[[]*reactor.Loop]
 	admin     *admin.Server
 	metrics   *metrics
 	diskFull  atomic.Bool
@@ -101,9 +104,13 @@ func (n *Node) openShards(context.Context) (err error) {
 	for i := range n.replicas {
 		n.replicas[i] = &replica{touchedBy: make([]bool, LoopsMax)}
 	}
-	for i := range n.replicas {
-		if err := n.openShard(i); err != nil {
-			return fmt.Errorf("engine: shard %d: %w", i, err)
+	// All shards are there before the first group starts: what one has for another is
+	// delivered as soon as it leads.
+	for _, step := range []func(int) error{n.openShard, n.startGroup} {
+		for i := range n.replicas {
+			if err := step(i); err != nil {
+				return fmt.Errorf("engine: shard %d: %w", i, err)
+			}
 		}
 	}
 	return nil
@@ -123,14 +130,17 @@ func (n *Node) openShard(i int) error {
 		Deliver: n.deliverCommand,
 		Logger:  n.log,
 	})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+func (n *Node) startGroup(i int) (err error) {
+	r := n.replicas[i]
 	r.group, err = n.raft.Start(raft.GroupConfig{ID: uint32(i), Machine: r.Shard, Source: r.Shard, Servers: []string{n.identity.Replica}})
 	if err != nil {
 		return err
 	}
 	r.Attach(r.group.Kick)
+	r.Kick() // for what came to the queue before
 	return nil
 }
 
@@ -160,9 +170,23 @@ func (n *Node) listen(context.Context) (err error) {
 		MessageBytesMax: wire.MessageBytesMax, Subprotocol: wire.Subprotocol,
 		UpgradeTimeout: wire.UpgradeSeconds * time.Second,
 		Logger:         n.log, Fatal: n.config.Fatal,
-		NewHandler: func(l *reactor.Loop) reactor.Handler { return newEdge(n, l) },
+		NewHandler: n.newHandler,
 	})
 	return err
+}
+
+// newHandler makes the edge of a loop, and the loop known to whoever posts.
+func (n *Node) newHandler(l *reactor.Loop) reactor.Handler {
+	loops := append(slices.Clone(n.allLoops()), l)
+	n.loops.Store(&loops)
+	return newEdge(n, l)
+}
+
+func (n *Node) allLoops() []*reactor.Loop {
+	if loops := n.loops.Load(); loops != nil {
+		return *loops
+	}
+	return nil
 }
 
 // replicaOf is the shard that owns a slot.
@@ -175,20 +199,21 @@ func (n *Node) deliverCommand(target wire.Slot, command []byte) <-chan error {
 
 // post hands an item to the loop of a session.
 func (n *Node) post(h reactor.Handle, item any) {
-	if n.server != nil && h.Loop() < n.server.Loops() {
-		n.server.Loop(h.Loop()).Post(item)
+	if loops := n.allLoops(); h.Loop() < len(loops) {
+		loops[h.Loop()].Post(item)
 	}
 }
 
 // Effects implements shard.Sink: each loop gets what concerns its sessions.
 func (n *Node) Effects(e *shard.Effects) {
-	if n.server == nil {
+	loops := n.allLoops()
+	if len(loops) == 0 {
 		return
 	}
 	loopOf := func(handle uint64) int { return reactor.Handle(handle).Loop() }
-	for i, batch := range delivery.Plan(e, n.sessions, n.server.Loops(), loopOf) {
+	for i, batch := range delivery.Plan(e, n.sessions, len(loops), loopOf) {
 		if batch != nil {
-			n.server.Loop(i).Post(batch)
+			loops[i].Post(batch)
 		}
 	}
 	for i := range e.Listed {
@@ -283,16 +308,16 @@ func (n *Node) Drain(ctx context.Context) error {
 	if n.server == nil || n.draining.Swap(true) {
 		return nil
 	}
-	for i := range n.server.Loops() {
-		n.server.Loop(i).Post(drainItem{})
+	for _, l := range n.allLoops() {
+		l.Post(drainItem{})
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.config.DrainSpread+time.Second)
 	defer cancel()
 	if err := n.server.Drain(ctx); err == nil {
 		return nil
 	}
-	for i := range n.server.Loops() {
-		n.server.Loop(i).Post(endItem{})
+	for _, l := range n.allLoops() {
+		l.Post(endItem{})
 	}
 	return nil
 }
