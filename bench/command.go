@@ -1,14 +1,9 @@
 package bench
 
-import (
-	"os"
+import "github.com/spf13/cobra"
 
-	"github.com/spf13/cobra"
-
-	"parley/bench/load"
-)
-
-// Command is `parley bench`: one subcommand for each scenario.
+// Command is `parley bench`: one subcommand for each scenario. It needs Linux, whose epoll the load
+// process uses, and whose /proc says what a process took.
 func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
@@ -18,13 +13,6 @@ func Command() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newDirect(), newLone(), newWire(), newIdle(), newCrash(), newWorker())
+	c.AddCommand(scenarios()...)
 	return c
-}
-
-// newWorker is the process that applies the load; scenarios run it.
-func newWorker() *cobra.Command {
-	return &cobra.Command{Use: "worker", Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		return load.Serve(os.Stdin, os.Stdout)
-	}}
 }
