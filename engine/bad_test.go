@@ -125,6 +125,8 @@ func TestBadRequestsAreRefusedAndTheSessionGoesOn(t *testing.T) {
 	a.send(wire.AppendSend(nil, &wire.Send{Correlation: 1, Ref: wire.DirectRef(bob), Counter: 1, Content: wire.Content{Bytes: bytes.Repeat([]byte("x"), wire.ContentBytesMax)}}))
 	a.until(wire.TypeSent)
 	b.until(wire.TypeMessage)
+	listed(t, n, ada, 1)
+	listed(t, n, bob, 1)
 
 	// A cursor beyond the head is refused; one that goes back changes nothing.
 	b.cursor(wire.DirectRef(ada), wire.Read, 2)

@@ -66,6 +66,8 @@ func TestSyncAfterAbsence(t *testing.T) {
 		a.text(wire.DirectRef(bob), uint64(i+1), fmt.Sprint("message ", i+1))
 		a.until(wire.TypeSent)
 	}
+	listed(t, n, ada, 1)
+	listed(t, n, bob, 1)
 	b, c := live(t, n, "bob", 1, 200)
 	if len(c.Items) != 1 {
 		t.Fatalf("bob's list: %+v", c)
@@ -216,7 +218,7 @@ func TestUsersAndNamesResolve(t *testing.T) {
 // A list longer than a page comes whole, and what changes between two pages is not lost.
 func TestSyncInPages(t *testing.T) {
 	n := start(t, Config{})
-	user(t, n, "ada")
+	ada := user(t, n, "ada")
 	a, _ := live(t, n, "ada", 1, 100)
 	const peers = 25
 	ids := make([]wire.ID, peers)
@@ -225,6 +227,7 @@ func TestSyncInPages(t *testing.T) {
 		a.text(wire.DirectRef(ids[i]), 1, "hello")
 		a.until(wire.TypeSent)
 	}
+	listed(t, n, ada, peers)
 	heads := map[wire.Ref]uint64{}
 	var token []byte
 	for page := 0; ; page++ {
@@ -271,6 +274,7 @@ func TestNotesToOneself(t *testing.T) {
 	if err != nil || string(m.Content.Bytes) != "milk" {
 		t.Fatalf("%+v, %v", m, err)
 	}
+	listed(t, n, ada, 1)
 	c := a.sync(nil)
 	if len(c.Items) != 1 || c.Items[0].Unread != 0 {
 		t.Fatalf("%+v", c)

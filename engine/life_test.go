@@ -23,6 +23,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 		a.text(wire.DirectRef(bob), uint64(i+1), fmt.Sprint("message ", i+1))
 		a.until(wire.TypeSent)
 	}
+	listed(t, n, bob, 1)
 	b, before := live(t, n, "bob", 1, 200)
 	b.cursor(wire.DirectRef(ada), wire.Read, 7)
 	a.until(wire.TypeReceipt)
@@ -144,9 +145,6 @@ func TestFirstMessageReachesBothLists(t *testing.T) {
 		peer := user(t, n, name)
 		a.text(wire.DirectRef(peer), 1, "hello")
 		a.until(wire.TypeSent)
-		waitUntil(t, func() bool {
-			listed, _, err := n.replicaOf(peer.Slot()).Listed(peer, 0)
-			return err == nil && len(listed) == 1
-		})
+		listed(t, n, peer, 1)
 	}
 }

@@ -340,3 +340,13 @@ func waitUntil(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+// listed waits until a user's own list, at home, has that many conversations: the
+// courier brings them after the first message was acknowledged.
+func listed(t *testing.T, n *Node, user wire.ID, count int) {
+	t.Helper()
+	waitUntil(t, func() bool {
+		list, _, err := n.replicaOf(user.Slot()).Listed(user, 0)
+		return err == nil && len(list) == count
+	})
+}
