@@ -1,7 +1,10 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 
 	"parley/wire"
 )
@@ -112,5 +115,68 @@ func (*memoryOutbox) Write([]OutboxChange) error { return nil }
 // Close implements OutboxStore.
 func (*memoryOutbox) Close() error { return nil }
 
-// OpenFileOutbox keeps sends in a file.
-func OpenFileOutbox(path string) (OutboxStore, error) { return nil, ErrOutboxDamaged }
+// An outboxIndex is an OutboxState that changes are applied to.
+type outboxIndex struct {
+	epoch, clusterEpoch uint64
+	user, device        wire.ID
+	counters            map[wire.Ref]uint64
+	entries             map[Key]OutboxEntry
+	bytes               int // of contents
+}
+
+func newOutboxIndex() *outboxIndex {
+	return &outboxIndex{counters: map[wire.Ref]uint64{}, entries: map[Key]OutboxEntry{}}
+}
+
+func (x *outboxIndex) apply(c *OutboxChange) {
+	switch c.Kind {
+	case OutboxAdd:
+		x.put(c.Entry)
+	case OutboxRemove:
+		x.remove(c.Key)
+	case OutboxMove:
+		if entry, ok := x.entries[c.Key]; ok {
+			x.remove(c.Key)
+			entry.Key = c.To
+			x.put(entry)
+		}
+	case OutboxRenew:
+		x.epoch = c.Key.Epoch
+		clear(x.counters)
+	case OutboxCounter:
+		if c.Key.Epoch == x.epoch {
+			x.counters[c.Key.Ref] = c.Key.Counter
+		}
+	case OutboxIdentity:
+		x.user, x.device, x.clusterEpoch = c.User, c.Device, c.ClusterEpoch
+	}
+}
+
+func (x *outboxIndex) put(entry OutboxEntry) {
+	x.entries[entry.Key] = entry
+	x.bytes += len(entry.Content.Bytes)
+	if entry.Epoch == x.epoch {
+		x.counters[entry.Ref] = max(x.counters[entry.Ref], entry.Counter)
+	}
+}
+
+func (x *outboxIndex) remove(key Key) {
+	x.bytes -= len(x.entries[key].Content.Bytes)
+	delete(x.entries, key)
+}
+
+// state lists what is kept, in the order that OutboxState promises.
+func (x *outboxIndex) state() OutboxState {
+	s := OutboxState{Epoch: x.epoch, User: x.user, Device: x.device, ClusterEpoch: x.clusterEpoch,
+		Counters: maps.Clone(x.counters), Entries: slices.Collect(maps.Values(x.entries))}
+	former := func(e *OutboxEntry) int {
+		if e.Epoch == x.epoch {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(s.Entries, func(a, b OutboxEntry) int {
+		return cmp.Or(former(&a)-former(&b), cmp.Compare(a.Ref, b.Ref), cmp.Compare(a.Counter, b.Counter))
+	})
+	return s
+}
