@@ -72,6 +72,7 @@ var explanations = []struct {
 	code     int
 	sentence string
 }{
+	{context.Canceled, exitInterrupted, ""}, // who interrupted knows
 	{config.ErrConfig, exitUsage, "%v"},
 	{engine.ErrConfig, exitUsage, "%v"},
 	{storage.ErrInUse, exitInUse, "the data directory is in use by another process: stop that one, or choose another directory with --data (%v)"},
@@ -96,12 +97,12 @@ var explanations = []struct {
 	{auth.ErrLifetime, exitRefused, "%v"},
 	{wire.ErrBadID, exitUsage, "%v"},
 	{chat.ErrUnknownUser, exitRefused, "%v: `parley user add NAME` makes one"},
+	{chat.ErrSelf, exitUsage, "%v"},
 	{chat.ErrRefused, exitRefused, "%v"},
 	{client.ErrAddress, exitUsage, "%v"},
 	{client.ErrRefused, exitUnreachable, "%v"},
 	{syscall.ECONNREFUSED, exitUnreachable, "no server answers there: is it running, and is the address right? (%v)"},
 	{context.DeadlineExceeded, exitUnreachable, "gave up waiting (%v)"},
-	{context.Canceled, exitInterrupted, ""},
 	{fs.ErrNotExist, exitFailed, "%v"},
 }
 
@@ -116,7 +117,7 @@ func explain(err error) (sentence string, code int) {
 	}
 	var refused *wire.Error
 	if errors.As(err, &refused) {
-		return fmt.Sprintf("the server refused: %v", refused), exitRefused
+		return fmt.Sprintf("the server refused: %s", strings.TrimPrefix(refused.Error(), "parley: ")), exitRefused
 	}
 	code, text := exitFailed, "%v"
 	for _, x := range explanations {

@@ -33,6 +33,8 @@ func newRoot() *cobra.Command {
 		Long: "Parley is a chat engine: a compact binary protocol over WebSocket, an event-loop network core,\n" +
 			"and messages in Raft-replicated shards. One binary, no service beside it.\n\n" +
 			"Begin with `parley serve`, then `parley user add ada` and `parley chat --as ada --with bob`.",
+		Args:          noArguments,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,
 		CompletionOptions: cobra.CompletionOptions{
@@ -58,10 +60,14 @@ func arguments(n int, what string) cobra.PositionalArgs {
 
 // noArguments also catches a misspelt subcommand.
 func noArguments(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError(fmt.Sprintf("%s does not know %q; see `%s --help`", c.CommandPath(), args[0], c.CommandPath()))
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		return usageError(fmt.Sprintf("%s does not know %q; did you mean %q?", c.CommandPath(), args[0], near[0]))
+	}
+	return usageError(fmt.Sprintf("%s does not know %q; see `%s --help`", c.CommandPath(), args[0], c.CommandPath()))
 }
 
 // group is a command that only has subcommands: alone it prints them.

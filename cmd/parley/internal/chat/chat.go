@@ -15,7 +15,7 @@ var (
 	ErrUnknownUser = errors.New("there is no such user")
 	ErrUnsent      = errors.New("left before everything had reached the server")
 	ErrRefused     = errors.New("some messages were not sent")
-	errSelf        = errors.New("nobody chats with oneself: choose another user")
+	ErrSelf        = errors.New("nobody chats with oneself: choose another user")
 )
 
 // Limits and times of a chat.

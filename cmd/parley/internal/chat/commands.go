@@ -74,7 +74,7 @@ func (s *session) help(string) {
 		fmt.Fprintf(&b, "%-14s %s\n", strings.TrimSpace("/"+c.name+" "+c.argument), c.doc)
 	}
 	b.WriteString("//text         send a message that begins with a slash\n")
-	b.WriteString("✓ sent   ✓✓ delivered   ✓✓ in colour, or with an r: read")
+	b.WriteString("✓ sent   ✓✓ delivered   ✓✓ in colour, or ✓R without colours: read")
 	s.notice("%s", b.String())
 }
 
@@ -105,7 +105,7 @@ func (s *session) with(name string, first bool) {
 		}
 		users = found[:1]
 		if found[0].ID == s.self {
-			return errSelf
+			return ErrSelf
 		}
 		// One's own name, as the server has it.
 		if self, err := s.Client.Users(ctx, s.self); err == nil {
@@ -123,7 +123,9 @@ func (s *session) with(name string, first bool) {
 		default:
 			s.opened(users, page)
 		}
-		s.release()
+		if !s.done {
+			s.release()
+		}
 	})
 }
 

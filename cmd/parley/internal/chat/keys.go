@@ -90,11 +90,15 @@ func (k *keyReader) next(b []byte) (key, int) {
 		return k.escape(b)
 	}
 	if k.paste && (b[0] == '\r' || b[0] == '\n') {
-		n := 1
-		if b[0] == '\r' && len(b) > 1 && b[1] == '\n' {
-			n = 2
+		switch {
+		case b[0] == '\n':
+			return key{keyRune, '\n'}, 1
+		case len(b) == 1:
+			return key{}, 0 // the mark of the end comes, at the least
+		case b[1] == '\n':
+			return key{keyRune, '\n'}, 2
 		}
-		return key{keyRune, '\n'}, n
+		return key{keyRune, '\n'}, 1
 	}
 	if kind, ok := controls[b[0]]; ok && !k.paste {
 		return key{kind: kind}, 1

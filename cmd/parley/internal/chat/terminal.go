@@ -142,7 +142,7 @@ func (t *Terminal) paint(fn func(b *strings.Builder)) {
 	var b strings.Builder
 	t.eraseFooter(&b)
 	fn(&b)
-	status := t.status
+	status := strings.ReplaceAll(clean(t.status), "\n", " ")
 	if textCells(status) > t.width-1 {
 		status = wrap(status, t.width-2)[0] + "…"
 	}
@@ -241,12 +241,12 @@ func (t *Terminal) format(l *Line) []string {
 }
 
 // tick is the sign of a state, tickCells wide: one tick sent, two delivered, two in colour
-// read. Without colour, letters say it.
+// read. Without colour a letter says it.
 func (t *Terminal) tick(s Status) string {
 	sign := map[Status]string{None: "   ", Queued: "…  ", Sent: "✓  ", Delivered: "✓✓ ", Read: "✓✓ ", Failed: "✗  "}[s]
 	style := map[Status]string{Queued: styleDim, Sent: styleDim, Delivered: styleDim, Read: styleRead, Failed: styleRed}[s]
 	if s == Read && !t.colour {
-		return "✓✓r"
+		return "✓R "
 	}
 	return t.styled(style, sign)
 }
