@@ -162,6 +162,7 @@ func (n *Node) awaitLeaders(ctx context.Context) error {
 
 func (n *Node) listen(context.Context) (err error) {
 	n.tasks.Go(n.watch)
+	n.tasks.Go(n.trim)
 	if n.config.Listen == "" {
 		return nil
 	}
