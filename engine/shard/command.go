@@ -209,7 +209,7 @@ func (d *decoder) send(c *command) {
 	}
 	c.peerKnown, c.tooLarge = flags&sendPeerKnown != 0, flags&sendTooLarge != 0
 	c.content = wire.Content{Extended: flags&sendExtended != 0, Bytes: d.bytes()}
-	if len(c.content.Bytes) > wire.ContentBytesMax {
+	if n := len(c.content.Bytes); n > wire.ContentBytesMax || c.tooLarge && n > 0 {
 		d.fail("content too large")
 	}
 }

@@ -14,7 +14,7 @@ const firstVersion = 1
 // shard, else by a row for the courier.
 func (m *machine) list(user wire.ID, c wire.Conversation) {
 	slot := user.Slot()
-	if m.first <= slot && slot <= m.last {
+	if m.owns(slot) {
 		m.putList(user, c, firstVersion)
 		return
 	}
@@ -29,15 +29,18 @@ func (m *machine) list(user wire.ID, c wire.Conversation) {
 
 // listAdd applies what another shard's courier delivered, maybe again. Couriers deliver
 // in order for each slot, so the highest number applied tells what was applied before.
-func (m *machine) listAdd(c *command) error {
+func (m *machine) listAdd(c *command) (refusal, err error) {
+	if !m.owns(c.user.Slot()) {
+		return ErrBadCommand, nil
+	}
 	source := incomingSource(c.from, c.user.Slot())
 	highest, err := m.w.Incoming(source)
 	if err != nil || c.number <= highest {
-		return err
+		return nil, err
 	}
 	m.w.PutIncoming(source, c.number)
 	m.putList(c.user, c.conversation, c.version)
-	return nil
+	return nil, nil
 }
 
 // incomingSource names a stream of rows that is in order: those from one shard for one

@@ -143,7 +143,7 @@ func (m *machine) control(c *command) (refusal, err error) {
 	case commandCreateUser:
 		return m.createUser(c)
 	case commandListAdd:
-		return nil, m.listAdd(c)
+		return m.listAdd(c)
 	case commandOutgoingDone:
 		if _, ok := m.outgoing[c.number]; ok {
 			delete(m.outgoing, c.number)
@@ -197,13 +197,20 @@ func (m *machine) refuse(o Origin, code wire.Code) {
 	}
 }
 
+// owns reports whether a slot is this shard's. What was sent here by mistake must not
+// be looked up: the store may show what it has of another shard.
+func (m *machine) owns(slot wire.Slot) bool { return m.first <= slot && slot <= m.last }
+
 // conversation finds a conversation in the cache or in the store. One that does not
-// exist is not kept, so that made-up ones push nothing out.
+// exist, or not here, is not kept, so that made-up ones push nothing out.
 func (m *machine) conversation(key wire.Conversation) (*conversation, error) {
 	if v := m.cache.get(key); v != nil {
 		return v, nil
 	}
 	v := &conversation{key: key}
+	if !m.owns(key.Slot()) {
+		return v, nil
+	}
 	var err error
 	if v.Conversation, v.exists, err = m.w.Conversation(key); err != nil || !v.exists {
 		return v, err

@@ -17,7 +17,7 @@ func (s *Shard) Page(user wire.ID, h wire.History) (wire.Page, error) {
 	if !c.Member(user) {
 		return p.page, &wire.Error{Correlation: h.Correlation, Code: wire.CodeNotMember}
 	}
-	err := s.config.Store.View(func(r *storage.Reader) error {
+	err := s.view(c.Slot(), func(r *storage.Reader) error {
 		record, ok, err := r.Conversation(c)
 		if err != nil || !ok {
 			return err

@@ -2,17 +2,31 @@ package shard
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"slices"
 
 	"parley/storage"
 	"parley/wire"
 )
 
+// ErrWrongShard is the answer to who asks for what lives in another shard.
+var ErrWrongShard = errors.New("shard: not a slot of this shard")
+
 // Changed is a conversation of a user that changed, as the user's list shows it.
 type Changed struct {
 	Conversation wire.Conversation
 	Index        uint64 // of the entry that changed it last
 	State        wire.ConversationState
+}
+
+// view reads what lives in a slot. Whoever asks the wrong shard learns it, because the
+// store may show what it has of another one, which may be old.
+func (s *Shard) view(slot wire.Slot, fn func(*storage.Reader) error) error {
+	if slot < s.config.First || slot > s.config.Last {
+		return fmt.Errorf("shard %d: read: %w", s.config.ID, ErrWrongShard)
+	}
+	return s.config.Store.View(fn)
 }
 
 // statesViewed is how many states one view of the store reads: views hold up apply.
@@ -52,7 +66,7 @@ func (s *Shard) State(user wire.ID, c wire.Conversation, preview bool) (v wire.C
 	if !c.Member(user) {
 		return v, false, nil
 	}
-	err = s.config.Store.View(func(r *storage.Reader) (err error) {
+	err = s.view(c.Slot(), func(r *storage.Reader) (err error) {
 		v, ok, err = state(r, user, c)
 		if err == nil && ok && preview {
 			v.Preview, err = previewOf(r, c, v.Ref, v.Head)
@@ -134,7 +148,7 @@ type Listed struct {
 // Listed lists the user's conversations whose rows changed after a Raft index, in the
 // order of their keys, and the index to ask with next time.
 func (s *Shard) Listed(user wire.ID, since uint64) (list []Listed, index uint64, err error) {
-	err = s.config.Store.View(func(r *storage.Reader) error {
+	err = s.view(user.Slot(), func(r *storage.Reader) error {
 		index = r.Applied().Index
 		return r.List(user, func(l storage.List) error {
 			if l.Changed > since {

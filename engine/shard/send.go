@@ -83,9 +83,8 @@ func (m *machine) check(v *conversation, c *command) wire.Code {
 	if v.exists {
 		return 0
 	}
-	slot := c.conversation.Slot()
 	switch {
-	case slot < m.first || slot > m.last:
+	case !m.owns(c.conversation.Slot()):
 		return wire.CodeNotLeader
 	case !c.peerKnown && c.conversation.A != c.conversation.B:
 		return wire.CodeUnknownUser

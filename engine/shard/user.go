@@ -80,7 +80,7 @@ func (m *machine) createUser(c *command) (refusal, err error) {
 
 // User reads the account with an identifier whose home is this shard.
 func (s *Shard) User(id wire.ID) (user storage.User, ok bool, err error) {
-	err = s.config.Store.View(func(r *storage.Reader) (err error) {
+	err = s.view(id.Slot(), func(r *storage.Reader) (err error) {
 		user, ok, err = r.User(id)
 		return err
 	})
@@ -89,7 +89,7 @@ func (s *Shard) User(id wire.ID) (user storage.User, ok bool, err error) {
 
 // UserByName reads the account with a name whose home is this shard.
 func (s *Shard) UserByName(name string) (user storage.User, ok bool, err error) {
-	err = s.config.Store.View(func(r *storage.Reader) error {
+	err = s.view(wire.SlotOf([]byte(name)), func(r *storage.Reader) error {
 		id, found, err := r.UserByName(name)
 		if err == nil && found {
 			user, ok, err = r.User(id)

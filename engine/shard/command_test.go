@@ -1,0 +1,192 @@
+package shard
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"parley/raft"
+	"parley/wire"
+)
+
+// appendCommand is the inverse of decoder.command.
+func appendCommand(dst []byte, c *command) []byte {
+	switch c.kind {
+	case commandSend:
+		content := c.content
+		if c.tooLarge {
+			content.Bytes = make([]byte, wire.ContentBytesMax+1)
+		}
+		return appendSend(dst, &Send{Conversation: c.conversation, Author: c.user, Device: c.device, Epoch: c.epoch, Counter: c.number,
+			PeerKnown: c.peerKnown, Content: content})
+	case commandCursor:
+		return appendCursor(dst, &Cursor{Conversation: c.conversation, User: c.user, Kind: c.cursorKind, Position: c.number})
+	case commandCreateUser:
+		return appendCreateUser(dst, c.user, string(c.name), string(c.hash))
+	case commandListAdd:
+		return appendListAdd(dst, c)
+	case commandOutgoingDone:
+		return appendOutgoingDone(dst, c.number)
+	}
+	panic("unknown kind")
+}
+
+// sampleCommands is one of each kind, in different forms.
+func sampleCommands() []byte {
+	direct := wire.DirectConversation(7, 1<<47)
+	b := appendSend(nil, &Send{Conversation: direct, Author: 7, Device: 9, Epoch: 1 << 63, Counter: 300, PeerKnown: true, Content: wire.Text("hello")})
+	b = appendSend(b, &Send{Conversation: wire.GroupRef(5).Conversation(7), Author: 7, Device: 9, Epoch: 1, Counter: 1,
+		Content: wire.Content{Extended: true, Bytes: wire.AppendContent(nil, wire.AppendExtension(nil, wire.TagReplyTo, []byte{4}), []byte("re"))}})
+	b = appendSend(b, &Send{Conversation: direct, Author: 7, Device: 9, Content: wire.Content{Bytes: make([]byte, wire.ContentBytesMax+1)}})
+	b = appendCursor(b, &Cursor{Conversation: direct, User: 7, Kind: wire.Read, Position: 1 << 40})
+	b = appendCreateUser(b, 99, "zoe", "$argon2id$")
+	b = appendListAdd(b, &command{user: 7, conversation: direct, version: 1, from: shardIDMax, number: 1 << 50})
+	return appendOutgoingDone(b, 1<<50)
+}
+
+func sampleEntry() []byte {
+	entry := appendEntryHeader(nil, 1<<60|5, 12345)
+	entry = append(entry, sampleCommands()...)
+	sealEntry(entry)
+	return entry
+}
+
+func TestEntryRoundTrip(t *testing.T) {
+	origin, time, commands, err := parseEntry(nil, sampleEntry())
+	if err != nil || origin != 1<<60|5 || time != 12345 || len(commands) != 7 {
+		t.Fatalf("%d commands of %d at %d: %v", len(commands), origin, time, err)
+	}
+	var again []byte
+	for i := range commands {
+		again = appendCommand(again, &commands[i])
+	}
+	if !bytes.Equal(again, sampleCommands()) {
+		t.Fatalf("commands changed:\n%x\n%x", again, sampleCommands())
+	}
+	if c := commands[2]; !c.tooLarge || len(c.content.Bytes) != 0 {
+		t.Fatalf("a body beyond the limit is carried: %d bytes", len(c.content.Bytes))
+	}
+}
+
+// TestDamagedEntryStops flips every bit of an entry and cuts it everywhere.
+func TestDamagedEntryStops(t *testing.T) {
+	entry := sampleEntry()
+	for i := range 8 * len(entry) {
+		damaged := bytes.Clone(entry)
+		damaged[i/8] ^= 1 << (i % 8)
+		if _, _, _, err := parseEntry(nil, damaged); !errors.Is(err, ErrBadEntry) {
+			t.Fatalf("bit %d flipped: %v", i, err)
+		}
+	}
+	for i := range entry {
+		if _, _, _, err := parseEntry(nil, entry[:i]); !errors.Is(err, ErrBadEntry) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+	}
+}
+
+// TestBadEntryStopsTheReplica shows that nothing of a bad entry, and nothing after it,
+// is applied, and that who waits is told.
+func TestBadEntryStopsTheReplica(t *testing.T) {
+	r := newReplica(t, 0, 0, wire.Slots-1)
+	r.lead()
+	r.send(&Send{Origin: Origin{3, 4}, Conversation: wire.DirectConversation(1, 2), Author: 1, Device: 1, Epoch: 1, Counter: 1,
+		PeerKnown: true, Content: wire.Text("x")})
+	good, _ := r.pack()
+	bad := bytes.Clone(good[0].Data)
+	bad = append(bad, 200) // a command of a kind to come
+	sealEntry(bad)
+	if err := r.shard.Apply([]raft.Entry{{Index: 1, Term: 1, Data: bad}}); !errors.Is(err, ErrBadEntry) {
+		t.Fatalf("a bad entry was applied: %v", err)
+	}
+	if err := r.shard.Apply(good); !errors.Is(err, ErrBadEntry) {
+		t.Fatalf("an entry was applied after a bad one: %v", err)
+	}
+	if effects := r.sink.take(); len(effects) > 0 {
+		t.Fatalf("effects of a bad entry: %+v", effects[0])
+	}
+	if err := r.shard.Close(); err != nil {
+		t.Fatal(err)
+	}
+	effects := r.sink.take()
+	if len(effects) != 1 || len(effects[0].Refused) != 1 || effects[0].Refused[0].Code.Class() != wire.ClassRetry {
+		t.Fatalf("who waited was told %+v", effects)
+	}
+}
+
+// TestEntryIsAppliedOnce shows that an entry which the state has already changes nothing,
+// whatever the log replays.
+func TestEntryIsAppliedOnce(t *testing.T) {
+	r := newReplica(t, 0, 0, wire.Slots-1)
+	r.lead()
+	r.send(&Send{Origin: Origin{3, 4}, Conversation: wire.DirectConversation(1, 2), Author: 1, Device: 1, Epoch: 1, Counter: 1,
+		PeerKnown: true, Content: wire.Text("x")})
+	r.run()
+	r.apply(r.log...)
+	if effects := r.sink.take(); len(effects) > 0 {
+		t.Fatalf("an entry was applied twice: %+v", effects[0])
+	}
+	if err := r.shard.Configure(9, 2, []byte("voters")); err != nil {
+		t.Fatal(err)
+	}
+	r.flush()
+	if got := r.shard.Record(); got.Index != 9 || got.Term != 2 || got.ConfigurationIndex != 9 || string(got.Configuration) != "voters" {
+		t.Fatalf("record is %+v", got)
+	}
+}
+
+// FuzzEntry gives the decoder entries with a right checksum, so that it sees everything
+// behind it: it never panics, and what it takes has one encoding.
+func FuzzEntry(f *testing.F) {
+	f.Add(sampleEntry())
+	f.Add(sampleEntry()[:40])
+	f.Add([]byte{entryVersion})
+	f.Add(append(appendEntryHeader(nil, 1, 2), byte(commandCursor), 0, 0, 0, 0, 0, 0, 1))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		if len(src) >= entryChecksumEnd && src[0] == entryVersion {
+			sealEntry(src)
+		}
+		origin, time, commands, err := parseEntry(nil, src)
+		if err != nil {
+			if !errors.Is(err, ErrBadEntry) {
+				t.Fatalf("error of another kind: %v", err)
+			}
+			return
+		}
+		again := appendEntryHeader(nil, origin, time)
+		for i := range commands {
+			again = appendCommand(again, &commands[i])
+		}
+		sealEntry(again)
+		if !bytes.Equal(again, src) {
+			t.Fatalf("%x was read as %x", src, again)
+		}
+	})
+}
+
+// FuzzApply applies entries that decode but say anything: no panic, no error but
+// ErrBadEntry, and the shard goes on.
+func FuzzApply(f *testing.F) {
+	f.Add(sampleCommands())
+	f.Add(appendListAdd(nil, &command{user: wire.MakeID(4000, 1), conversation: wire.DirectConversation(1, 2), number: 1}))
+	f.Fuzz(func(t *testing.T, commands []byte) {
+		if len(commands) > EntryBytesMax {
+			return
+		}
+		r := newReplica(t, 0, 0, 2047)
+		r.lead()
+		entry := append(appendEntryHeader(nil, 5, 77), commands...)
+		sealEntry(entry)
+		if err := r.shard.Apply([]raft.Entry{{Index: 1, Term: 1, Data: entry}}); err != nil {
+			if !errors.Is(err, ErrBadEntry) {
+				t.Fatalf("applying failed: %v", err)
+			}
+			return
+		}
+		if got := binary.LittleEndian.Uint64(entry[entryChecksumEnd:]); got != 5 {
+			t.Fatalf("the entry was changed: origin %d", got)
+		}
+		r.flush()
+	})
+}
