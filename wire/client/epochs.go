@@ -84,7 +84,7 @@ func (c *core) moveLane(l *lane) {
 		c.rekey(l.sends[i], Key{Epoch: c.next.id, Ref: l.ref, Counter: uint64(i + 1)})
 	}
 	c.next.counters[l.ref] = uint64(len(l.sends))
-	l.settle()
+	c.settleLane(l)
 }
 
 // poison gives up the order of a lane: the server no longer knows what became of its

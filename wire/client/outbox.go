@@ -38,6 +38,9 @@ type OutboxState struct {
 	// Entries are the unacknowledged sends, those of an epoch and conversation in order of
 	// their counters. Those of an epoch that came before Epoch stand first.
 	Entries []OutboxEntry
+	// Holes are the counters of sends that were refused for good while later ones of the
+	// same epoch and conversation wait: the server expects those counters for ever.
+	Holes []Key
 }
 
 // check reports whether a store can have written the state.
@@ -74,6 +77,7 @@ const (
 	OutboxRenew    OutboxChangeKind = 4 // new sends go to Key.Epoch; its counters begin at 1
 	OutboxCounter  OutboxChangeKind = 5 // the last counter used is Key.Counter
 	OutboxIdentity OutboxChangeKind = 6 // User, Device and ClusterEpoch are as given
+	OutboxHole     OutboxChangeKind = 7 // the hole of Key's epoch and conversation is at its counter; 0: there is none
 )
 
 // An OutboxChange is one step in the life of an outbox.
@@ -121,11 +125,12 @@ type outboxIndex struct {
 	user, device        wire.ID
 	counters            map[wire.Ref]uint64
 	entries             map[Key]OutboxEntry
-	bytes               int // of contents
+	holes               map[Key]uint64 // by keys without a counter
+	bytes               int            // of contents
 }
 
 func newOutboxIndex() *outboxIndex {
-	return &outboxIndex{counters: map[wire.Ref]uint64{}, entries: map[Key]OutboxEntry{}}
+	return &outboxIndex{counters: map[wire.Ref]uint64{}, entries: map[Key]OutboxEntry{}, holes: map[Key]uint64{}}
 }
 
 func (x *outboxIndex) apply(c *OutboxChange) {
@@ -146,6 +151,12 @@ func (x *outboxIndex) apply(c *OutboxChange) {
 	case OutboxCounter:
 		if c.Key.Epoch == x.epoch {
 			x.counters[c.Key.Ref] = c.Key.Counter
+		}
+	case OutboxHole:
+		lane := Key{Epoch: c.Key.Epoch, Ref: c.Key.Ref}
+		x.holes[lane] = c.Key.Counter
+		if c.Key.Counter == 0 {
+			delete(x.holes, lane)
 		}
 	case OutboxIdentity:
 		x.user, x.device, x.clusterEpoch = c.User, c.Device, c.ClusterEpoch
@@ -169,6 +180,10 @@ func (x *outboxIndex) remove(key Key) {
 func (x *outboxIndex) state() OutboxState {
 	s := OutboxState{Epoch: x.epoch, User: x.user, Device: x.device, ClusterEpoch: x.clusterEpoch,
 		Counters: maps.Clone(x.counters), Entries: slices.Collect(maps.Values(x.entries))}
+	for lane, counter := range x.holes {
+		s.Holes = append(s.Holes, Key{Epoch: lane.Epoch, Ref: lane.Ref, Counter: counter})
+	}
+	slices.SortFunc(s.Holes, func(a, b Key) int { return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Ref, b.Ref)) })
 	former := func(e *OutboxEntry) int {
 		if e.Epoch == x.epoch {
 			return 1

@@ -223,6 +223,9 @@ func (x *outboxIndex) changes() []OutboxChange {
 	for _, entry := range state.Entries[current:] {
 		changes = append(changes, OutboxChange{Kind: OutboxAdd, Entry: entry})
 	}
+	for _, hole := range state.Holes {
+		changes = append(changes, OutboxChange{Kind: OutboxHole, Key: hole})
+	}
 	for ref, counter := range state.Counters {
 		changes = append(changes, OutboxChange{Kind: OutboxCounter, Key: Key{Epoch: x.epoch, Ref: ref, Counter: counter}})
 	}

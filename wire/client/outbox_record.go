@@ -147,7 +147,7 @@ func parseChanges(src []byte) ([]OutboxChange, error) {
 			c.Key, c.To = r.key(), r.key()
 		case OutboxIdentity:
 			c.User, c.Device, c.ClusterEpoch = wire.ID(r.uint()), wire.ID(r.uint()), r.uint()
-		case OutboxRemove, OutboxRenew, OutboxCounter:
+		case OutboxRemove, OutboxRenew, OutboxCounter, OutboxHole:
 			c.Key = r.key()
 		default:
 			r.bad = true

@@ -100,17 +100,34 @@ func (c *core) outOfOrder(s *send) {
 func (c *core) refuse(s *send, err error) {
 	l, epoch := s.lane, c.epochOf(s)
 	behind := slices.ContainsFunc(l.sends, func(other *send) bool { return other.Epoch == s.Epoch && other.Counter > s.Counter })
+	hole := s.Counter
+	if l.hole != 0 {
+		hole = min(hole, l.hole)
+	}
+	l.fresh = l.fresh || s.loose > 0 // a copy of it may still take the counter
+	fresh := l.fresh
 	c.finish(s, Sent{}, err)
+	if behind {
+		c.setHole(l, hole)
+		return
+	}
+	c.setHole(l, 0)
 	switch {
-	case behind:
-		l.fresh = l.fresh || s.loose > 0
-		if l.hole == 0 || s.Counter < l.hole {
-			l.hole = s.Counter
-		}
-	case s.loose > 0:
-		c.renew() // a copy of it may still be accepted, so its counter must not be used again
+	case fresh:
+		c.renew()
 	case epoch == c.newest():
-		c.setCounter(epoch, s.Ref, s.Counter-1)
+		c.setCounter(epoch, s.Ref, hole-1)
+	}
+}
+
+// setHole remembers the counter behind which a lane's sends need other ones; 0: they do
+// not any more.
+func (c *core) setHole(l *lane, counter uint64) {
+	if l.hole != counter {
+		c.store(OutboxChange{Kind: OutboxHole, Key: Key{Epoch: c.epoch.id, Ref: l.ref, Counter: counter}})
+	}
+	if l.hole = counter; counter == 0 {
+		l.fresh = false
 	}
 }
 
@@ -154,7 +171,7 @@ func (c *core) closeHole(l *lane) {
 	if epoch == c.newest() {
 		c.setCounter(epoch, l.ref, counter)
 	}
-	l.settle()
+	c.settleLane(l)
 }
 
 // giveUp ends a lane's sends that need other keys when the store cannot keep those.
@@ -164,9 +181,10 @@ func (c *core) giveUp(l *lane) {
 	}
 }
 
-// settle begins a lane anew after its sends got other keys.
-func (l *lane) settle() {
-	l.hole, l.fresh, l.flying, l.tries, l.disorder = 0, false, 0, 0, 0
+// settleLane begins a lane anew after its sends got other keys.
+func (c *core) settleLane(l *lane) {
+	c.setHole(l, 0)
+	l.flying, l.tries, l.disorder = 0, 0, 0
 	l.attempt++
 }
 

@@ -103,6 +103,12 @@ func (c *core) load(state OutboxState) {
 		c.join(s, e)
 		c.restored = append(c.restored, s.pending)
 	}
+	for _, hole := range state.Holes {
+		if l := c.lanes[hole.Ref]; l != nil && hole.Epoch == c.epoch.id {
+			l.hole = hole.Counter
+			c.landed(l)
+		}
+	}
 }
 
 // epochID draws the 64 bits that name an outbox.
