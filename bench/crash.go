@@ -84,7 +84,10 @@ func (o *crashOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() {
+		o.keep = o.keep || err != nil // what went wrong can be looked at
+		err = errors.Join(err, s.close())
+	}()
 	r, err := s.report(map[string]string{"cycles": strconv.Itoa(o.cycles), "clients": strconv.Itoa(o.clients), "window": strconv.Itoa(o.window),
 		"drops": strconv.Itoa(o.drops), "bytes": strconv.Itoa(o.bytes), "seed": strconv.FormatUint(o.seed, 10)})
 	if err != nil {
@@ -105,7 +108,6 @@ func (o *crashOptions) run(ctx context.Context) (err error) {
 	if err := s.publish(r); err != nil || r.Errors == 0 {
 		return err
 	}
-	s.options.keep = true
 	return fmt.Errorf("%w: %d errors; the first: %s", errCrash, r.Errors, r.FirstError)
 }
 
@@ -173,9 +175,7 @@ func (run *crashRun) progressed(ctx context.Context, acked uint64) (r load.Crash
 // verify lets everything arrive, reads it all, once more after a restart in good order, and checks the
 // data itself.
 func (run *crashRun) verify(ctx context.Context, r *Report) error {
-	stop, cancel := context.WithTimeoutCause(ctx, progressTimeout, fmt.Errorf("%w: some messages were not acknowledged within %v", errCrash, progressTimeout))
-	defer cancel()
-	if err := run.worker.ask(stop, "stop", nil, nil); err != nil {
+	if err := run.worker.ask(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
 	var first, second load.CrashResult
