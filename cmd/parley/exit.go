@@ -81,6 +81,7 @@ var explanations = []struct {
 	{storage.ErrNoDirectory, exitData, "there is no data directory of Parley here: %v"},
 	{storage.ErrDamaged, exitData, "the data directory is damaged: `parley fsck DIR` says where; restore a backup (%v)"},
 	{errDamage, exitData, "%v"},
+	{engine.ErrIdentity, exitData, "%v"},
 	{auth.ErrKeysDamaged, exitData, "%v"},
 	{auth.ErrKeysNewer, exitData, "%v"},
 	{auth.ErrKeysPublic, exitData, "%v"},

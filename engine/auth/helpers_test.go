@@ -31,12 +31,11 @@ func newKeys(t testing.TB) *Keys {
 // fixedKeys are keys that are the same in every run, for fuzz corpora.
 func fixedKeys(t testing.TB) *Keys {
 	t.Helper()
-	k, err := parseKeys([]byte(`{"version":1,"signing":[{"id":"a","seed":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}],` +
-		`"ticket":[{"number":1,"key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return mustParseKeys(t, keysFile{
+		Version: keysVersion,
+		Signing: []signingKey{{ID: "a", Seed: make([]byte, seedBytes)}},
+		Ticket:  []ticketKey{{Number: 1, Key: bytes.Repeat([]byte{1}, ticketKeyBytes)}},
+	})
 }
 
 func signed(t testing.TB, k *Keys, lifetime time.Duration) []byte {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -37,9 +38,18 @@ const (
 // keysFile is keys.json. The first key of each kind is used for new credentials; all
 // of them are good for checking, so that a key can be replaced without logging out.
 type keysFile struct {
-	Version int          `json:"version"`
-	Signing []signingKey `json:"signing"`
-	Ticket  []ticketKey  `json:"ticket"`
+	Version  int          `json:"version"`
+	Signing  []signingKey `json:"signing"`
+	Ticket   []ticketKey  `json:"ticket"`
+	Checksum string       `json:"checksum"`
+}
+
+// checksum is over everything else in the file: a flipped bit in a key makes another key,
+// with which nobody's credential is good any more and nothing says why.
+func (f keysFile) checksum() (string, error) {
+	f.Checksum = ""
+	b, err := json.Marshal(f)
+	return fmt.Sprintf("%08x", crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))), err
 }
 
 type signingKey struct {
@@ -121,6 +131,9 @@ func parseKeys(b []byte) (*Keys, error) {
 	if file.Version != keysVersion || !within(len(file.Signing)) || !within(len(file.Ticket)) {
 		return nil, ErrKeysDamaged
 	}
+	if sum, err := file.checksum(); err != nil || sum != file.Checksum {
+		return nil, ErrKeysDamaged
+	}
 	k := &Keys{public: make(map[string]ed25519.PublicKey, len(file.Signing))}
 	for i, s := range file.Signing {
 		if s.ID == "" || len(s.Seed) != seedBytes || k.public[s.ID] != nil {
@@ -152,11 +165,14 @@ func newKeysFile() (keysFile, error) {
 		return keysFile{}, fmt.Errorf("auth: draw keys: %w", err)
 	}
 	seed, rest := secret[:seedBytes], secret[seedBytes:]
-	return keysFile{
+	file := keysFile{
 		Version: keysVersion,
 		Signing: []signingKey{{ID: hex.EncodeToString(rest[ticketKeyBytes:]), Seed: seed}},
 		Ticket:  []ticketKey{{Number: 1, Key: rest[:ticketKeyBytes]}},
-	}, nil
+	}
+	sum, err := file.checksum()
+	file.Checksum = sum
+	return file, err
 }
 
 // writeKeys writes a temporary file beside path, makes it durable, and links it to the

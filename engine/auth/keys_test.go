@@ -23,13 +23,24 @@ func keysJSON(t testing.TB, id string) keysFile {
 	return file
 }
 
-func mustParseKeys(t testing.TB, file keysFile) *Keys {
+// encode writes a key file as it is, with its checksum.
+func encode(t testing.TB, file keysFile) []byte {
 	t.Helper()
+	sum, err := file.checksum()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Checksum = sum
 	b, err := json.Marshal(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := parseKeys(b)
+	return b
+}
+
+func mustParseKeys(t testing.TB, file keysFile) *Keys {
+	t.Helper()
+	k, err := parseKeys(encode(t, file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,11 +112,7 @@ func TestDamagedKeysAreRefusedAndKept(t *testing.T) {
 	edit := func(change func(*keysFile)) []byte {
 		file := keysJSON(t, "a")
 		change(&file)
-		b, err := json.Marshal(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
+		return encode(t, file)
 	}
 	good := edit(func(*keysFile) {})
 	for name, c := range map[string]struct {
@@ -141,6 +148,36 @@ func TestDamagedKeysAreRefusedAndKept(t *testing.T) {
 	if _, err := parseKeys(good); err != nil {
 		t.Errorf("good keys: %v", err)
 	}
+}
+
+func TestEveryFlippedBitOfTheKeysIsFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	if _, err := LoadOrCreateKeys(path); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(k *Keys) string {
+		return string(signed(t, k, time.Hour)) + string(k.AppendTicket(nil, Identity{User: user, Device: device}, 1))
+	}
+	want := use(mustParse(t, good))
+	eachDamage(good, func(what string, i int, b []byte) {
+		// White space, and bits of base64 that say nothing, are no part of the keys.
+		if k, err := parseKeys(b); err == nil && use(k) != want {
+			t.Fatalf("%s %d: other keys:\n%s", what, i, b)
+		}
+	})
+}
+
+func mustParse(t testing.TB, b []byte) *Keys {
+	t.Helper()
+	k, err := parseKeys(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 func TestKeysThatCannotBeWrittenAreAnError(t *testing.T) {
