@@ -35,7 +35,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		o.Outbox.Close()
 		return nil, err
 	}
-	d := newDriver(newCore(&o, o.source(), state), &o, o.Outbox)
+	d := newDriver(newCore(&o, defaultLimits, o.source(), state), &o, o.Outbox)
 	c := &Client{driver: d, slots: make(chan struct{}, RequestsMax)}
 	go d.loop()
 	select {

@@ -204,7 +204,7 @@ func (c *core) keep(v *conversation, m MessageEvent) {
 	i, found := slices.BinarySearchFunc(v.stash, m.Sequence, func(s MessageEvent, n uint64) int {
 		return int(int64(s.Sequence) - int64(n))
 	})
-	if found || len(v.stash) >= StashMessagesMax || c.stashBytes+len(m.Content.Bytes) > StashBytesMax {
+	if found || len(v.stash) >= c.limits.stash || c.stashBytes+len(m.Content.Bytes) > StashBytesMax {
 		return
 	}
 	m.Content.Bytes = bytes.Clone(m.Content.Bytes)

@@ -50,7 +50,13 @@ type coreLimits struct {
 	conversations int
 	outbox        int
 	epoch         int // conversations of one outbox epoch
+	events        int // messages that wait for the consumer
+	fetch         int // messages of one request for a gap; fetchesMax times it is below events
+	stash         int // messages that wait for those before them, in a conversation
 }
+
+var defaultLimits = coreLimits{conversations: ConversationsMax, outbox: OutboxMessagesMax, epoch: OutboxConversationsMax,
+	events: EventMessagesMax, fetch: fetchMessages, stash: StashMessagesMax}
 
 // A core is the client as a state machine: what happens goes in by its methods, what is to
 // be done comes out as actions, frames to write and events for the consumer. It does no
@@ -117,16 +123,16 @@ type session struct {
 	typedAt      time.Time
 }
 
-func newCore(o *Options, random *rand.Rand, state OutboxState) *core {
+func newCore(o *Options, limits coreLimits, random *rand.Rand, state OutboxState) *core {
 	c := &core{
 		options:       o,
-		limits:        coreLimits{ConversationsMax, OutboxMessagesMax, OutboxConversationsMax},
+		limits:        limits,
 		random:        random,
 		conversations: map[wire.Ref]*conversation{},
 		clusterEpoch:  state.ClusterEpoch,
 		user:          state.User,
 		device:        state.Device,
-		feed:          newFeed(),
+		feed:          newFeed(limits.events),
 		requests:      requests{flying: map[uint64]*request{}},
 	}
 	c.load(state)

@@ -80,11 +80,9 @@ func (c *core) moveLane(l *lane) {
 		return
 	}
 	c.renew()
-	for i := len(l.sends) - 1; i >= 0; i-- { // backward, so that no two have the same key
-		c.rekey(l.sends[i], Key{Epoch: c.next.id, Ref: l.ref, Counter: uint64(i + 1)})
-	}
-	c.next.counters[l.ref] = uint64(len(l.sends))
 	c.settleLane(l)
+	c.rekey(l.sends, c.next, 1)
+	c.next.counters[l.ref] = uint64(len(l.sends))
 }
 
 // poison gives up the order of a lane: the server no longer knows what became of its

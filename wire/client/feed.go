@@ -7,6 +7,7 @@ type feed struct {
 	items    []feedItem
 	head     int    // of items: what is before it has been handed over
 	first    uint64 // position of items[head]; positions count from 1, over the client's life
+	limit    int    // of messages
 	messages int
 	bytes    int
 	// connections are the positions of waiting ConnectionEvents, at most EventConnectionsMax.
@@ -19,13 +20,13 @@ type feedItem struct {
 	bytes        int
 }
 
-func newFeed() feed { return feed{first: 1} }
+func newFeed(limit int) feed { return feed{limit: limit, first: 1} }
 
 func (f *feed) len() int { return len(f.items) - f.head }
 
 // room reports whether messages and bytes more are within the bounds.
 func (f *feed) room(messages, bytes int) bool {
-	return f.messages+messages <= EventMessagesMax && f.bytes+bytes <= EventBytesMax
+	return f.messages+messages <= f.limit && f.bytes+bytes <= EventBytesMax
 }
 
 func (f *feed) push(item feedItem) (position uint64) {

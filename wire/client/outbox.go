@@ -72,19 +72,17 @@ type OutboxChangeKind uint8
 // The kinds of changes to an outbox.
 const (
 	OutboxAdd      OutboxChangeKind = 1 // Entry is new
-	OutboxRemove   OutboxChangeKind = 2 // the entry of Key has its outcome
-	OutboxMove     OutboxChangeKind = 3 // the entry of Key gets the key To
-	OutboxRenew    OutboxChangeKind = 4 // new sends go to Key.Epoch; its counters begin at 1
-	OutboxCounter  OutboxChangeKind = 5 // the last counter used is Key.Counter
-	OutboxIdentity OutboxChangeKind = 6 // User, Device and ClusterEpoch are as given
-	OutboxHole     OutboxChangeKind = 7 // the hole of Key's epoch and conversation is at its counter; 0: there is none
+	OutboxRemove   OutboxChangeKind = 2 // the entry of Key has its outcome, or another key
+	OutboxRenew    OutboxChangeKind = 3 // new sends go to Key.Epoch; its counters begin at 1
+	OutboxCounter  OutboxChangeKind = 4 // the last counter used is Key.Counter
+	OutboxIdentity OutboxChangeKind = 5 // User, Device and ClusterEpoch are as given
+	OutboxHole     OutboxChangeKind = 6 // the hole of Key's epoch and conversation is at its counter; 0: there is none
 )
 
 // An OutboxChange is one step in the life of an outbox.
 type OutboxChange struct {
 	Kind         OutboxChangeKind
 	Key          Key
-	To           Key
 	Entry        OutboxEntry
 	User, Device wire.ID
 	ClusterEpoch uint64
@@ -139,12 +137,6 @@ func (x *outboxIndex) apply(c *OutboxChange) {
 		x.put(c.Entry)
 	case OutboxRemove:
 		x.remove(c.Key)
-	case OutboxMove:
-		if entry, ok := x.entries[c.Key]; ok {
-			x.remove(c.Key)
-			entry.Key = c.To
-			x.put(entry)
-		}
 	case OutboxRenew:
 		x.epoch = c.Key.Epoch
 		clear(x.counters)

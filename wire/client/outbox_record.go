@@ -113,8 +113,6 @@ func appendChange(dst []byte, c *OutboxChange) []byte {
 		}
 		dst = binary.AppendUvarint(dst, size)
 		dst = append(dst, c.Entry.Content.Bytes...)
-	case OutboxMove:
-		dst = appendKey(appendKey(dst, c.Key), c.To)
 	case OutboxIdentity:
 		dst = binary.AppendUvarint(dst, uint64(c.User))
 		dst = binary.AppendUvarint(dst, uint64(c.Device))
@@ -143,8 +141,6 @@ func parseChanges(src []byte) ([]OutboxChange, error) {
 			c.Entry.Key, c.Entry.After = r.key(), r.uint()
 			size := r.uint()
 			c.Entry.Content = wire.Content{Extended: size&1 == 1, Bytes: bytes.Clone(r.bytes(size >> 1))}
-		case OutboxMove:
-			c.Key, c.To = r.key(), r.key()
 		case OutboxIdentity:
 			c.User, c.Device, c.ClusterEpoch = wire.ID(r.uint()), wire.ID(r.uint()), r.uint()
 		case OutboxRemove, OutboxRenew, OutboxCounter, OutboxHole:

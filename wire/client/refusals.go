@@ -161,17 +161,18 @@ func (c *core) closeHole(l *lane) {
 		c.moveLane(l)
 		return
 	}
-	counter := l.hole - 1
+	var behind []*send
 	for _, s := range l.sends {
 		if s.Epoch == epoch.id {
-			counter++
-			c.rekey(s, Key{Epoch: epoch.id, Ref: l.ref, Counter: counter})
+			behind = append(behind, s)
 		}
 	}
-	if epoch == c.newest() {
-		c.setCounter(epoch, l.ref, counter)
-	}
+	first := l.hole
 	c.settleLane(l)
+	c.rekey(behind, epoch, first)
+	if epoch == c.newest() {
+		c.setCounter(epoch, l.ref, first+uint64(len(behind))-1)
+	}
 }
 
 // giveUp ends a lane's sends that need other keys when the store cannot keep those.
@@ -188,16 +189,19 @@ func (c *core) settleLane(l *lane) {
 	l.attempt++
 }
 
-// rekey gives a send another key.
-func (c *core) rekey(s *send, to Key) {
-	if s.Key == to {
-		return
+// rekey gives sends of one conversation counters from first on under an epoch. The server
+// has accepted none of them, and will not.
+func (c *core) rekey(sends []*send, to *outboxEpoch, first uint64) {
+	for _, s := range sends {
+		c.epochOf(s).sends--
+		c.store(OutboxChange{Kind: OutboxRemove, Key: s.Key})
 	}
-	c.epochOf(s).sends--
-	from := s.Key
-	s.Key, s.loose, s.unknown = to, 0, false
-	c.epochOf(s).sends++
-	c.storeSend(s, OutboxChange{Kind: OutboxMove, Key: from, To: to})
+	for i, s := range sends {
+		s.Key = Key{Epoch: to.id, Ref: s.Ref, Counter: first + uint64(i)}
+		s.loose, s.unknown = 0, false
+		to.sends++
+		c.storeSend(s, OutboxChange{Kind: OutboxAdd, Entry: s.OutboxEntry})
+	}
 }
 
 // errShared says why a message cannot be sent under any counter.

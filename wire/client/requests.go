@@ -136,8 +136,8 @@ func (c *core) planFetches() {
 			until = min(until, v.stash[0].Sequence-1)
 		}
 		if v.based && v.known < until {
-			n := min(until-v.known, fetchMessages)
-			if !c.feed.room(int(n)+c.fetches*fetchMessages, (c.fetches+1)*fetchBytes) {
+			n := min(until-v.known, uint64(c.limits.fetch))
+			if !c.feed.room(int(n)+c.fetches*c.limits.fetch, (c.fetches+1)*fetchBytes) {
 				return
 			}
 			v.fetching = true

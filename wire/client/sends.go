@@ -55,7 +55,7 @@ type lane struct {
 	ready  bool
 	resume time.Time // zero: now
 	search *search
-	last   uint64 // sequence of the last send that was acknowledged
+	last   uint64 // sequence of the last send before all of sends
 }
 
 // A send is one message without an outcome.
@@ -308,7 +308,9 @@ func (c *core) acknowledged(m *wire.Sent) {
 	if !s.finished {
 		l := s.lane
 		l.tries, l.disorder = 0, 0
-		l.last = max(l.last, m.Sequence)
+		if s == l.sends[0] { // what is left comes after it
+			l.last = max(l.last, m.Sequence)
+		}
 		c.finish(s, Sent{Sequence: m.Sequence, Time: m.Time}, nil)
 		if v := c.conversation(s.Ref); v != nil {
 			c.arrived(v, MessageEvent{Ref: s.Ref, Sequence: m.Sequence, Author: c.user, Time: m.Time, Content: s.Content, Sent: true})

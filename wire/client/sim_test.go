@@ -27,6 +27,8 @@ type sim struct {
 	t       fataler
 	world   *world
 	options Options
+	limits  coreLimits
+	calm    int // how seldom connections break and the process dies
 	random  *rand.Rand
 	core    *core
 	now     time.Time
@@ -59,10 +61,11 @@ type simSend struct {
 	lost    bool // the process died before the store had it
 }
 
-func newSim(t fataler, seed uint64) *sim {
+func newSim(t fataler, seed uint64, limits coreLimits) *sim {
 	random := rand.New(rand.NewPCG(seed, 1))
 	s := &sim{t: t, random: random, world: newWorld(random, "alice", "bob", "carol"), now: time.Unix(1_800_000_000, 0), store: newOutboxIndex()}
-	s.options = Options{Token: nil, Name: "sim"}
+	s.options = Options{Name: "sim", Begin: BeginDelivered}
+	s.limits, s.calm = limits, 1
 	s.start()
 	return s
 }
@@ -73,7 +76,7 @@ func (s *sim) log(format string, args ...any) {
 
 func (s *sim) fail(format string, args ...any) {
 	s.t.Helper()
-	n := max(0, len(s.trace)-60)
+	n := max(0, len(s.trace)-120)
 	for _, line := range s.trace[n:] {
 		fmt.Println(line)
 	}
@@ -86,7 +89,7 @@ func (s *sim) start() {
 	if err := state.check(); err != nil {
 		s.fail("the store is wrong: %v", err)
 	}
-	s.core = newCore(&s.options, rand.New(rand.NewPCG(s.random.Uint64(), 2)), state)
+	s.core = newCore(&s.options, s.limits, rand.New(rand.NewPCG(s.random.Uint64(), 2)), state)
 	s.begins, s.seen, s.receipts = map[wire.Ref]uint64{}, map[wire.Ref]uint64{}, map[wire.Ref]*[4]uint64{}
 	// The restored sends belong to what was queued before, by their contents.
 	for _, p := range s.core.restored {
@@ -132,7 +135,15 @@ func (s *sim) crash() {
 	s.start()
 }
 
+func changeText(c *OutboxChange) string {
+	if c.Kind == OutboxAdd {
+		return fmt.Sprintf("add %v %s", c.Entry.Key, c.Entry.Content.Bytes)
+	}
+	return fmt.Sprintf("%d %v", c.Kind, c.Key)
+}
+
 func (s *sim) commit() {
+	s.log("stored")
 	for i := range s.writing {
 		s.store.apply(&s.writing[i])
 	}
@@ -161,6 +172,9 @@ func (s *sim) act(a *action) {
 			s.fail("two writes at once")
 		}
 		s.writing = a.changes
+		for i := range a.changes {
+			s.log("store %s", changeText(&a.changes[i]))
+		}
 	case actionKept:
 		s.sendOf(a.pending).kept = true
 	case actionFinish:
@@ -487,7 +501,7 @@ func (s *sim) step(i int) {
 	case n < 95:
 		s.wait()
 	case n < 98:
-		if s.peer != nil {
+		if s.peer != nil && s.random.IntN(s.calm) == 0 {
 			s.log("cut")
 			s.disconnect(n == 96)
 			s.core.closed(s.now, 0, "", errors.New("cut"))
@@ -495,7 +509,7 @@ func (s *sim) step(i int) {
 		}
 	case n < 99:
 		s.ownRead()
-	default:
+	case s.random.IntN(s.calm) == 0:
 		s.crash()
 	}
 }
@@ -520,24 +534,71 @@ func (s *sim) ownRead() {
 	s.perform()
 }
 
+// simLimits are small, so that few steps reach them.
+var simLimits = coreLimits{conversations: 100, outbox: 30, epoch: 2, events: 8, fetch: 3, stash: 2}
+
+// run takes random steps, heals and checks.
+func (s *sim) run(t *rapid.T, step func(i int)) {
+	for i := range rapid.IntRange(100, 1000).Draw(t, "steps") {
+		step(i)
+	}
+	s.log("heal")
+	s.heal()
+	s.check()
+}
+
+func drawSim(t *rapid.T) *sim {
+	limits := rapid.SampledFrom([]coreLimits{defaultLimits, simLimits}).Draw(t, "limits")
+	s := newSim(t, rapid.Uint64().Draw(t, "seed"), limits)
+	s.calm = rapid.SampledFrom([]int{1, 4, 20}).Draw(t, "calm")
+	s.world.faults = faults{
+		repeatPush:  rapid.SampledFrom([]int{0, 200}).Draw(t, "repeat"),
+		headForPush: rapid.SampledFrom([]int{0, 200}).Draw(t, "head"),
+		refuseSend:  rapid.SampledFrom([]int{0, 200}).Draw(t, "refuse"),
+		timeoutSend: rapid.SampledFrom([]int{0, 100}).Draw(t, "timeout"),
+		refuseRead:  rapid.SampledFrom([]int{0, 200}).Draw(t, "refuse read"),
+	}
+	return s
+}
+
 // Whatever breaks, in whatever order: each message is accepted once, in order, and has
 // the outcome that the server gave it; the program sees each message once, in order,
 // without a gap; and cursors and receipts end where they belong.
 func TestNothingIsLostDoubledOrReordered(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := newSim(t, rapid.Uint64().Draw(t, "seed"))
-		s.world.faults = faults{
-			repeatPush:  rapid.SampledFrom([]int{0, 200}).Draw(t, "repeat"),
-			headForPush: rapid.SampledFrom([]int{0, 200}).Draw(t, "head"),
-			refuseSend:  rapid.SampledFrom([]int{0, 200}).Draw(t, "refuse"),
-			timeoutSend: rapid.SampledFrom([]int{0, 100}).Draw(t, "timeout"),
-			refuseRead:  rapid.SampledFrom([]int{0, 200}).Draw(t, "refuse read"),
-		}
-		s.options.Begin = BeginDelivered
-		for i := range rapid.IntRange(100, 1000).Draw(t, "steps") {
-			s.step(i)
-		}
-		s.heal()
-		s.check()
+		s := drawSim(t)
+		s.run(t, s.step)
+	})
+}
+
+// The same when conversations forget outboxes: outcomes may be unknown, but a message is
+// still accepted at most once and never called failed.
+func TestForgottenOutboxesLoseNothingAndDoubleNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawSim(t)
+		s.world.faults.evict, s.evictions = 20, true
+		s.run(t, s.step)
+	})
+}
+
+// The same when tickets are refused and the server sends clients away.
+func TestRefusedTicketsAndGoAwayLoseNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawSim(t)
+		s.run(t, func(i int) {
+			switch n := s.random.IntN(100); {
+			case n < 2:
+				s.world.badTickets = !s.world.badTickets
+			case n < 4 && s.peer != nil && s.peer.greeted && s.peer.closing == 0:
+				s.log("go away")
+				s.peer.out = wire.AppendGoAway(s.peer.out, &wire.GoAway{Code: wire.CodeGoingAway, SpreadMS: uint64(s.random.IntN(3)) * 1000})
+			case n < 5 && s.peer != nil && s.peer.greeted && s.peer.closing == 0:
+				code := []wire.Code{wire.CodeSlow, wire.CodeGoingAway, wire.CodeOverloaded, wire.CodeRateLimited, wire.CodeIdleTimeout}[s.random.IntN(5)]
+				s.log("close %v", code)
+				s.peer.refuse(code)
+			default:
+				s.step(i)
+			}
+		})
 	})
 }
