@@ -5,7 +5,9 @@ BIN := bin/parley
 DATA ?= ./data
 FUZZ_SECONDS ?= 10
 
-.PHONY: help build run demo test race fuzz vet check $(BIN)
+CRASH_CYCLES ?= 50
+
+.PHONY: help build run demo test race fuzz crash bench vet check $(BIN)
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,6 +29,20 @@ test: ## every unit test
 
 race: ## every test again under the race detector
 	$(GO) test -race ./...
+
+fuzz: ## every fuzz test, FUZZ_SECONDS each (10)
+	@for package in $$($(GO) list ./...); do \
+		for fuzz in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$fuzz"; \
+			$(GO) test -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(FUZZ_SECONDS)s $$package >fuzz.out 2>&1 || { cat fuzz.out; exit 1; }; \
+		done; \
+	done; rm -f fuzz.out
+
+crash: $(BIN) ## kill a server under load CRASH_CYCLES times (50) and read everything back
+	@$(BIN) bench crash --cycles $(CRASH_CYCLES)
+
+bench: $(BIN) ## the first measures: direct, lone, wire, idle
+	@for name in direct lone wire idle; do $(BIN) bench $$name || exit 1; done
 
 vet: ## gofmt and go vet
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
