@@ -29,7 +29,8 @@ type Config struct {
 	Logger      *slog.Logger
 	// NewHandler makes the application of each loop, before the first connection.
 	NewHandler func(l *Loop) Handler
-	// Fatal is called once if the loops end without Close: nobody is served any more.
+	// Fatal is called once if the loops end without Close: nobody is served any more, and
+	// the process should end. nil logs it.
 	Fatal func(error)
 }
 
@@ -83,7 +84,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Fatal == nil {
-		c.Fatal = func(err error) { panic(err) }
+		log := c.Logger
+		c.Fatal = func(err error) { log.Error("reactor: nobody is served any more", "error", err) }
 	}
 	return c, nil
 }

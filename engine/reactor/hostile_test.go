@@ -188,6 +188,26 @@ func TestCloseWaitsForOutputOfASlowReader(t *testing.T) {
 	c.expectClose(4301)
 }
 
+// A refusal must be readable though nobody has read the request.
+func TestRefusedConnectionIsAnsweredNotReset(t *testing.T) {
+	s, h := listen(t, Config{ConnectionsMax: 1})
+	connect(t, s)
+	await(t, h[0].handles)
+	var c *client
+	h[0].run(func() { // the loop accepts after the request has come
+		c = dial(t, s)
+		c.send([]byte(request))
+	})
+	r := c.response()
+	if body, err := io.ReadAll(r.Body); err != nil || r.StatusCode != http.StatusServiceUnavailable || len(body) == 0 {
+		t.Errorf("%d %q %v", r.StatusCode, body, err)
+	}
+	c.expectEnd()
+	if n := s.Stats().Refused; n != 1 {
+		t.Errorf("refused: %d", n)
+	}
+}
+
 func TestOriginIsChecked(t *testing.T) {
 	s, _ := listen(t, Config{CheckOrigin: func(origin []byte) bool { return string(origin) == "https://good" }})
 	for origin, status := range map[string]int{"https://good": 101, "https://evil": 403} {

@@ -289,8 +289,13 @@ func TestHandlerClosesAndPeerIsSilent(t *testing.T) {
 	c := connect(t, s)
 	handle := await(t, h[0].handles)
 	h[0].run(func() { h[0].loop.Close(handle, 1000, "") })
+	c.expectClose(1000) // the server's half ends at once
+	h[0].run(func() {
+		if !h[0].live[handle] {
+			t.Error("the connection ended before its peer could answer")
+		}
+	})
 	h[0].awaitEvent("closed") // by the wheel, for the client holds its half open
-	c.expectClose(1000)
 }
 
 func TestBrokenRulesCloseTheConnection(t *testing.T) {
