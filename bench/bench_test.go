@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -86,7 +87,7 @@ func TestDirectMeasuresAServerOfItsOwn(t *testing.T) {
 		{"lone", "--warmup", "100ms", "--duration", "400ms"},
 	} {
 		r := mustBench(t, args...)
-		if r.Messages == 0 || r.CPUPerMessage <= 0 || r.AckedPerSecond <= 0 || r.DeliveredPerSecond <= 0 || r.Ack == nil || r.Deliver == nil ||
+		if r.Messages == 0 || r.AckedPerSecond <= 0 || r.DeliveredPerSecond <= 0 || r.Ack == nil || r.Deliver == nil ||
 			r.Receipt == nil || r.WireBytesPerMessage <= 128 || r.DiskBytesPerMessage <= 0 {
 			t.Errorf("%v: %+v", args, r)
 		}
@@ -103,7 +104,8 @@ func TestWireCountsTheBytesOfAnExchange(t *testing.T) {
 
 func TestIdleHoldsSessionsOverTwoProcesses(t *testing.T) {
 	r := mustBench(t, "idle", "-n", "100", "--processes", "2", "--hold", "100ms")
-	if r.Sessions != 100 || r.ConnectToken <= 0 || r.RSSBytes <= 0 || r.Connect == nil {
+	// The kernel counts CPU in steps of 10 ms, which so few sessions may not take.
+	if r.Sessions != 100 || r.RSSBytes <= 0 || r.Connect == nil {
 		t.Errorf("%+v", r)
 	}
 }
@@ -123,6 +125,63 @@ func TestAServerThatDoesNotStartSaysWhy(t *testing.T) {
 	_, stderr, err = runBench(t, "direct", "--target", "127.0.0.1:1")
 	if err == nil || !strings.Contains(stderr, "--target-data") {
 		t.Errorf("%v: %s", err, stderr)
+	}
+}
+
+func TestAnInterruptStopsEverythingAndRemovesTheData(t *testing.T) {
+	program, err := parley()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	c := exec.Command(program, "bench", "direct", "--pairs", "1", "--duration", "1m", "--folder", folder)
+	progress, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(progress)
+	for lines.Scan() && !strings.Contains(lines.Text(), "warming up") {
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+	}
+	if err := c.Wait(); err == nil {
+		t.Error("an interrupted benchmark succeeded")
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+func TestARunningServerIsMeasuredWhereItIs(t *testing.T) {
+	program, err := parley()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{program: program, folder: t.TempDir()}
+	if err := s.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.kill(); err != nil {
+			t.Error(err)
+		}
+	}()
+	args := []string{"direct", "--pairs", "2", "--warmup", "50ms", "--duration", "200ms",
+		"--target", s.address.String(), "--target-data", s.data(), "--target-pid", strconv.Itoa(s.pid())}
+	// The second run finds its users, and conversations that have messages.
+	for range 2 {
+		if r := mustBench(t, args...); r.Messages == 0 || r.RSSBytes == 0 || r.Config["target"] == "" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -59,14 +59,15 @@ func newCrash() *cobra.Command {
 	f.Uint64Var(&o.seed, "seed", 0, "of the moments and texts; 0 draws one")
 	o.add(f)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o.out, o.progress = c.OutOrStdout(), c.ErrOrStderr()
+		ctx, stop := o.begin(c)
+		defer stop()
 		if o.target != "" {
 			return fmt.Errorf("%w: it kills its server, so it starts one: --target is not for it", errCrash)
 		}
 		if o.seed == 0 {
 			o.seed = rand.Uint64N(1 << 32)
 		}
-		return o.run(c.Context())
+		return o.run(ctx)
 	}
 	return c
 }

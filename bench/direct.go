@@ -68,8 +68,9 @@ func newLone() *cobra.Command {
 func (o *pairsOptions) command(name, short, long string) *cobra.Command {
 	c := &cobra.Command{Use: name, Short: short, Long: long, Args: cobra.NoArgs}
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o.out, o.progress = c.OutOrStdout(), c.ErrOrStderr()
-		return o.run(c.Context(), name)
+		ctx, stop := o.begin(c)
+		defer stop()
+		return o.run(ctx, name)
 	}
 	o.add(c.Flags())
 	c.Flags().Uint64Var(&o.seed, "seed", 1, "of the texts")

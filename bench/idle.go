@@ -41,8 +41,9 @@ func newIdle() *cobra.Command {
 	f.DurationVar(&o.hold, "hold", 30*time.Second, "how long to hold the sessions")
 	o.add(f)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o.out, o.progress = c.OutOrStdout(), c.ErrOrStderr()
-		return o.run(c.Context())
+		ctx, stop := o.begin(c)
+		defer stop()
+		return o.run(ctx)
 	}
 	return c
 }

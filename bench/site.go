@@ -11,10 +11,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"parley/bench/load"
@@ -45,6 +48,13 @@ func (o *options) add(f *pflag.FlagSet) {
 	f.StringVar(&o.target, "target", "", "put load on a server that runs at `HOST:PORT` instead of starting one")
 	f.StringVar(&o.targetData, "target-data", "", "data `DIR` of that server, on this machine: its operator's socket makes the users")
 	f.IntVar(&o.targetPID, "target-pid", 0, "process of that server, on this machine, to read CPU and memory of")
+}
+
+// begin takes a command's outputs, and a context that Ctrl-C ends, so that what was started is stopped
+// and what was written is removed.
+func (o *options) begin(c *cobra.Command) (context.Context, context.CancelFunc) {
+	o.out, o.progress = c.OutOrStdout(), c.ErrOrStderr()
+	return signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 }
 
 // errTarget reports flags about a running server that do not go together.

@@ -26,8 +26,9 @@ func newWire() *cobra.Command {
 			"pushed, reported as delivered and receipted, one at a time, with counters from " + strconv.Itoa(wireWarmup) + "; and those of a\n" +
 			"reconnection by ticket with nothing changed, from HELLO to CONVERSATIONS."}
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o.out, o.progress = c.OutOrStdout(), c.ErrOrStderr()
-		return o.runWire(c.Context())
+		ctx, stop := o.begin(c)
+		defer stop()
+		return o.runWire(ctx)
 	}
 	o.add(c.Flags())
 	c.Flags().IntVar(&o.bytes, "bytes", 20, "of each text")
