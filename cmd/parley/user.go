@@ -2,10 +2,11 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -61,14 +62,15 @@ func readPassword(prompts io.Writer, name string) ([]byte, error) {
 		b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 		return b, auth.CheckPassword(b)
 	}
+	defer restoreOnSignal(fd)()
 	ask := func(prompt string) ([]byte, error) {
 		fmt.Fprint(prompts, prompt)
 		b, err := term.ReadPassword(fd)
 		fmt.Fprintln(prompts)
-		if errors.Is(err, io.EOF) {
-			return nil, usageError("no password was given")
+		if err != nil {
+			return nil, fmt.Errorf("read the password: %w", err)
 		}
-		return b, err
+		return b, nil
 	}
 	password, err := ask("Password for " + name + ": ")
 	if err != nil {
@@ -85,4 +87,26 @@ func readPassword(prompts io.Writer, name string) ([]byte, error) {
 		return nil, usageError("the two passwords are not the same")
 	}
 	return password, nil
+}
+
+// restoreOnSignal makes Ctrl-C at a password leave a terminal that shows what is written.
+// The function that it returns ends that.
+func restoreOnSignal(fd int) (end func()) {
+	state, err := term.GetState(fd)
+	if err != nil {
+		return func() {} // then the password cannot be read, either
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, caught := <-signals; caught {
+			_ = term.Restore(fd, state) // nothing is left to try
+			fmt.Fprintln(os.Stderr)
+			os.Exit(exitInterrupted)
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
 }

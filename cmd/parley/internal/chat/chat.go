@@ -82,7 +82,7 @@ type session struct {
 	writing  *time.Timer            // until when the other is taken to be writing
 	isTyping bool                   // the other
 	ended    bool                   // the input
-	leaving  bool                   // the user was told that messages are not sent, and leaves again
+	leaving  bool                   // the user wants to go, and messages are not sent yet
 	failed   bool                   // a message was refused
 	done     bool
 	err      error
@@ -163,6 +163,9 @@ func (s *session) end(err error) { s.done, s.err = true, err }
 
 // checkEnd ends a chat whose input has ended once everything has come as far as it should.
 func (s *session) checkEnd() {
+	if s.leaving && !s.done && s.pending == 0 {
+		s.end(nil)
+	}
 	if !s.ended || s.done || s.Until == None || s.opening != "" || s.pending > 0 {
 		return
 	}
@@ -207,7 +210,6 @@ func (s *session) input(in Input) {
 		case Typed:
 			s.typed()
 		case Entered:
-			s.leaving = false
 			s.entered(a.Text)
 		case Left:
 			s.leave()
@@ -226,23 +228,27 @@ func (s *session) typed() {
 	}
 }
 
-// leave ends the chat, at the second attempt if messages would be lost.
+// leave ends the chat once everything has reached the server, and at the second attempt
+// although it has not.
 func (s *session) leave() {
-	if s.pending == 0 {
+	switch {
+	case s.pending == 0:
 		s.end(nil)
-		return
-	}
-	if s.leaving {
+	case s.leaving:
 		s.end(ErrUnsent)
-		return
+	default:
+		s.leaving = true
+		s.showStatus()
 	}
-	s.leaving = true
-	s.notice("%d of your messages have not reached the server. Leave again to lose them.", s.pending)
 }
 
 // send queues a message to the current conversation and shows it.
 func (s *session) send(text string) {
 	t := s.current
+	if s.leaving { // not yet, then
+		s.leaving = false
+		s.showStatus()
+	}
 	l := &Line{Time: time.Now(), Author: s.names[s.self], Text: text, Status: Queued}
 	s.View.Show(l)
 	pending, err := s.Client.Queue(t.ref, wire.Text(text))

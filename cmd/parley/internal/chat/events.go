@@ -197,6 +197,8 @@ func (s *session) setTyping(on bool) {
 
 func (s *session) showStatus() {
 	switch {
+	case s.leaving:
+		s.View.Status(fmt.Sprintf("not yet on the server: %d of your messages. Leave again to lose them.", s.pending))
 	case s.away != "":
 		s.View.Status(s.away)
 	case s.isTyping && s.current != nil:

@@ -294,7 +294,7 @@ func TestOfflineIsSaidAndWhatIsWrittenIsSentLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	ada.shows(t, "* offline")
-	ada.write("meanwhile\n\x03")
+	ada.write("meanwhile\n/quit\n") // leaves when it is sent
 	ada.write("")
 	startNode(t, dir, address)
 	ada.shows(t, "#1 sent")
@@ -314,7 +314,7 @@ func TestLeavingWithUnsentMessagesTakesTwoAttempts(t *testing.T) {
 	ada.write("lost?\r")
 	ada.shows(t, "…  ada: lost?")
 	ada.write("\x03")
-	ada.shows(t, "1 of your messages have not reached the server")
+	ada.shows(t, "not yet on the server: 1 of your messages")
 	ada.write("\x03")
 	if err := ada.end(t); !errors.Is(err, ErrUnsent) {
 		t.Error(err)
