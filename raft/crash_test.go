@@ -64,9 +64,11 @@ func liveUntilCrash(t *testing.T, fs *vfs.MemFS, machines map[uint32]*testMachin
 	var producers sync.WaitGroup
 	var persisting sync.Mutex // no record moves between its copy and that of the disk
 	counts := make(map[uint32]*atomic.Int64)
+	sources := make([]*testSource, 0, len(machines))
 	for id, old := range machines {
 		m, s := old.restart(), &testSource{}
 		machines[id] = m
+		sources = append(sources, s)
 		g := startGroupOf(t, n, id, m, s, "a")
 		if len(m.values()) != proposed[id] {
 			t.Fatalf("group %d: %d entries after restart, want %d", id, len(m.values()), proposed[id])
@@ -103,6 +105,11 @@ func liveUntilCrash(t *testing.T, fs *vfs.MemFS, machines map[uint32]*testMachin
 	persisting.Unlock()
 	stop.Store(true)
 	producers.Wait()
+	for _, s := range sources {
+		if n := s.failures(); n > 0 {
+			t.Errorf("%d entries failed before the crash", n)
+		}
+	}
 	closeNode(t, n)
 	for id, m := range machines {
 		m.check(t)

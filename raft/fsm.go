@@ -56,9 +56,9 @@ func (f *fsm) ApplyBatch(logs []*hraft.Log) []any {
 func (g *Group) begin(term uint64) {
 	g.machine.leads = true
 	g.config.Machine.Lead(term)
+	g.flight.open() // before anybody is told: what is kicked from then on must be proposed
 	g.leadership.Store(term)
 	g.leadOnce.Do(func() { close(g.lead) })
-	g.flight.open()
 }
 
 // show gives entries to the machine.
