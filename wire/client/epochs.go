@@ -81,8 +81,7 @@ func (c *core) moveLane(l *lane) {
 	}
 	c.renew()
 	c.settleLane(l)
-	c.rekey(l.sends, c.next, 1)
-	c.next.counters[l.ref] = uint64(len(l.sends))
+	c.rekey(l.ref, 0, l.sends, c.next, 1)
 }
 
 // poison gives up the order of a lane: the server no longer knows what became of its

@@ -72,17 +72,21 @@ type OutboxChangeKind uint8
 // The kinds of changes to an outbox.
 const (
 	OutboxAdd      OutboxChangeKind = 1 // Entry is new
-	OutboxRemove   OutboxChangeKind = 2 // the entry of Key has its outcome, or another key
+	OutboxRemove   OutboxChangeKind = 2 // the entry of Key has its outcome
 	OutboxRenew    OutboxChangeKind = 3 // new sends go to Key.Epoch; its counters begin at 1
 	OutboxCounter  OutboxChangeKind = 4 // the last counter used is Key.Counter
 	OutboxIdentity OutboxChangeKind = 5 // User, Device and ClusterEpoch are as given
 	OutboxHole     OutboxChangeKind = 6 // the hole of Key's epoch and conversation is at its counter; 0: there is none
+	// OutboxRenumber gives the entries of Key.Ref under the epoch From (0: of all epochs), in
+	// order, the epoch of Key and counters from its counter on.
+	OutboxRenumber OutboxChangeKind = 7
 )
 
 // An OutboxChange is one step in the life of an outbox.
 type OutboxChange struct {
 	Kind         OutboxChangeKind
 	Key          Key
+	From         uint64
 	Entry        OutboxEntry
 	User, Device wire.ID
 	ClusterEpoch uint64
@@ -150,6 +154,8 @@ func (x *outboxIndex) apply(c *OutboxChange) {
 		if c.Key.Counter == 0 {
 			delete(x.holes, lane)
 		}
+	case OutboxRenumber:
+		x.renumber(c.Key, c.From)
 	case OutboxIdentity:
 		x.user, x.device, x.clusterEpoch = c.User, c.Device, c.ClusterEpoch
 	}
@@ -160,6 +166,24 @@ func (x *outboxIndex) put(entry OutboxEntry) {
 	x.bytes += len(entry.Content.Bytes)
 	if entry.Epoch == x.epoch {
 		x.counters[entry.Ref] = max(x.counters[entry.Ref], entry.Counter)
+	}
+}
+
+func (x *outboxIndex) renumber(first Key, from uint64) {
+	var entries []OutboxEntry
+	for key, entry := range x.entries {
+		if key.Ref == first.Ref && (from == 0 || key.Epoch == from) {
+			entries = append(entries, entry)
+			x.remove(key)
+		}
+	}
+	x.sort(entries)
+	for i, entry := range entries {
+		entry.Key = Key{Epoch: first.Epoch, Ref: first.Ref, Counter: first.Counter + uint64(i)}
+		x.put(entry)
+	}
+	if first.Epoch == x.epoch {
+		x.counters[first.Ref] = first.Counter + uint64(len(entries)) - 1
 	}
 }
 
@@ -176,14 +200,19 @@ func (x *outboxIndex) state() OutboxState {
 		s.Holes = append(s.Holes, Key{Epoch: lane.Epoch, Ref: lane.Ref, Counter: counter})
 	}
 	slices.SortFunc(s.Holes, func(a, b Key) int { return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Ref, b.Ref)) })
+	x.sort(s.Entries)
+	return s
+}
+
+// sort puts entries in the order of OutboxState: former epochs, conversation, counter.
+func (x *outboxIndex) sort(entries []OutboxEntry) {
 	former := func(e *OutboxEntry) int {
 		if e.Epoch == x.epoch {
 			return 1
 		}
 		return 0
 	}
-	slices.SortFunc(s.Entries, func(a, b OutboxEntry) int {
+	slices.SortFunc(entries, func(a, b OutboxEntry) int {
 		return cmp.Or(former(&a)-former(&b), cmp.Compare(a.Ref, b.Ref), cmp.Compare(a.Counter, b.Counter))
 	})
-	return s
 }

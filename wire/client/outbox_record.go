@@ -113,6 +113,8 @@ func appendChange(dst []byte, c *OutboxChange) []byte {
 		}
 		dst = binary.AppendUvarint(dst, size)
 		dst = append(dst, c.Entry.Content.Bytes...)
+	case OutboxRenumber:
+		dst = binary.LittleEndian.AppendUint64(appendKey(dst, c.Key), c.From)
 	case OutboxIdentity:
 		dst = binary.AppendUvarint(dst, uint64(c.User))
 		dst = binary.AppendUvarint(dst, uint64(c.Device))
@@ -141,6 +143,8 @@ func parseChanges(src []byte) ([]OutboxChange, error) {
 			c.Entry.Key, c.Entry.After = r.key(), r.uint()
 			size := r.uint()
 			c.Entry.Content = wire.Content{Extended: size&1 == 1, Bytes: bytes.Clone(r.bytes(size >> 1))}
+		case OutboxRenumber:
+			c.Key, c.From = r.key(), r.fixed64()
 		case OutboxIdentity:
 			c.User, c.Device, c.ClusterEpoch = wire.ID(r.uint()), wire.ID(r.uint()), r.uint()
 		case OutboxRemove, OutboxRenew, OutboxCounter, OutboxHole:
@@ -182,13 +186,16 @@ func (r *changeReader) bytes(n uint64) []byte {
 	return b
 }
 
-func (r *changeReader) key() (k Key) {
+func (r *changeReader) fixed64() uint64 {
 	if len(r.src) < 8 {
 		r.bad, r.src = true, nil
-		return k
+		return 0
 	}
-	k.Epoch = binary.LittleEndian.Uint64(r.src)
+	n := binary.LittleEndian.Uint64(r.src)
 	r.src = r.src[8:]
-	k.Ref, k.Counter = wire.Ref(r.uint()), r.uint()
-	return k
+	return n
+}
+
+func (r *changeReader) key() Key {
+	return Key{Epoch: r.fixed64(), Ref: wire.Ref(r.uint()), Counter: r.uint()}
 }

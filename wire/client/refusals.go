@@ -169,10 +169,7 @@ func (c *core) closeHole(l *lane) {
 	}
 	first := l.hole
 	c.settleLane(l)
-	c.rekey(behind, epoch, first)
-	if epoch == c.newest() {
-		c.setCounter(epoch, l.ref, first+uint64(len(behind))-1)
-	}
+	c.rekey(l.ref, epoch.id, behind, epoch, first)
 }
 
 // giveUp ends a lane's sends that need other keys when the store cannot keep those.
@@ -189,19 +186,20 @@ func (c *core) settleLane(l *lane) {
 	l.attempt++
 }
 
-// rekey gives sends of one conversation counters from first on under an epoch. The server
-// has accepted none of them, and will not.
-func (c *core) rekey(sends []*send, to *outboxEpoch, first uint64) {
-	for _, s := range sends {
-		c.epochOf(s).sends--
-		c.store(OutboxChange{Kind: OutboxRemove, Key: s.Key})
-	}
+// rekey gives a conversation's sends of an epoch, or of all epochs if from is 0, counters
+// from first on under an epoch. The server has accepted none of them, and will not.
+func (c *core) rekey(ref wire.Ref, from uint64, sends []*send, to *outboxEpoch, first uint64) {
 	for i, s := range sends {
-		s.Key = Key{Epoch: to.id, Ref: s.Ref, Counter: first + uint64(i)}
+		c.epochOf(s).sends--
+		s.Key = Key{Epoch: to.id, Ref: ref, Counter: first + uint64(i)}
 		s.loose, s.unknown = 0, false
 		to.sends++
-		c.storeSend(s, OutboxChange{Kind: OutboxAdd, Entry: s.OutboxEntry})
+		c.awaitStore(s)
 	}
+	if to == c.newest() {
+		to.counters[ref] = first + uint64(len(sends)) - 1
+	}
+	c.store(OutboxChange{Kind: OutboxRenumber, Key: Key{Epoch: to.id, Ref: ref, Counter: first}, From: from})
 }
 
 // errShared says why a message cannot be sent under any counter.

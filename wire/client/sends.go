@@ -144,7 +144,8 @@ func (c *core) queue(p *Pending) error {
 		s.After = v.top
 	}
 	c.join(s, e)
-	c.storeSend(s, OutboxChange{Kind: OutboxAdd, Entry: s.OutboxEntry})
+	c.store(OutboxChange{Kind: OutboxAdd, Entry: s.OutboxEntry})
+	c.awaitStore(s)
 	return nil
 }
 
@@ -169,10 +170,12 @@ func (c *core) store(changes ...OutboxChange) {
 	}
 }
 
-func (c *core) storeSend(s *send, change OutboxChange) {
-	c.store(change)
-	s.batch = c.storing + 1
-	c.unstored = append(c.unstored, s)
+// awaitStore keeps a send back until the batch that now gathers is stored.
+func (c *core) awaitStore(s *send) {
+	if s.batch != c.storing+1 {
+		s.batch = c.storing + 1
+		c.unstored = append(c.unstored, s)
+	}
 }
 
 // flushStore hands the batch to the driver, one at a time: what gathers while one is
@@ -265,10 +268,13 @@ func (c *core) nextSend(l *lane) *send {
 	if l.search != nil || !l.resume.IsZero() {
 		return nil
 	}
-	if l.flying >= len(l.sends) || l.flying >= wire.DedupWindow {
+	if l.flying >= len(l.sends) {
 		return nil
 	}
 	s := l.sends[l.flying]
+	if first := l.sends[0]; first.Epoch == s.Epoch && s.Counter >= first.Counter+wire.DedupWindow {
+		return nil // the server must still know the first one when it comes again
+	}
 	if s.Epoch != c.epoch.id || s.batch > c.stored || l.hole != 0 && s.Counter > l.hole {
 		return nil
 	}
