@@ -83,6 +83,9 @@ func (a *arena) alloc(n int) ref {
 
 // bytes is the memory at a ref.
 func (a *arena) bytes(r ref, size int) []byte {
+	if size == 0 {
+		return nil // a tombstone has no place
+	}
 	offset := int(r & (1<<offsetBits - 1))
 	return a.slabs[r>>offsetBits][offset : offset+size : offset+size]
 }

@@ -39,7 +39,7 @@ func OpenDirectory(path string, fs vfs.FS) (*Directory, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	if err := fs.MkdirAll(path, 0o700); err != nil {
+	if err := makeDirectory(fs, path); err != nil {
 		return nil, fmt.Errorf("storage: make data directory: %w", err)
 	}
 	return openDirectory(path, fs, true)

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -59,8 +61,20 @@ func (r *Reader) conversationSlot(c wire.Conversation) wire.Slot {
 	return r.slot
 }
 
+// owns fails for a slot of another shard: what this shard's buffers say of it is nothing, so
+// that an answer would be old or wrong.
+func (r *Reader) owns(slot wire.Slot) error {
+	if slot < r.shard.first || slot > r.shard.last {
+		return fmt.Errorf("%w: slot %d, shard %d has %d to %d", ErrMisuse, slot, r.shard.id, r.shard.first, r.shard.last)
+	}
+	return nil
+}
+
 // get calls fn with the value of a key, which dies when fn returns.
 func (r *Reader) get(key []byte, fn func(value []byte) error) (bool, error) {
+	if err := r.owns(wire.Slot(binary.BigEndian.Uint16(key))); err != nil {
+		return false, err
+	}
 	for _, b := range r.buffers {
 		if e := b.find(key); e != nil && !e.void {
 			if e.deleted {
@@ -177,6 +191,9 @@ type row struct {
 // scan calls fn for every record whose key begins with a prefix, in order of keys. fn may
 // read, and scan, on its own.
 func (r *Reader) scan(prefix []byte, fn func(key parsedKey, value []byte) error) error {
+	if err := r.owns(wire.Slot(binary.BigEndian.Uint16(prefix))); err != nil {
+		return err
+	}
 	rows := r.gather(prefix)
 	it, err := r.acquire(prefix, prefixEnd(prefix))
 	if err != nil {

@@ -49,6 +49,12 @@ func (r *Reader) gatherChunks(prefix []byte, from, to uint64) (found []foundChun
 	return found, ingested
 }
 
+// chunkPrefix begins the keys of a conversation's chunks, which must be this shard's.
+func (r *Reader) chunkPrefix(c wire.Conversation) ([]byte, error) {
+	slot := r.conversationSlot(c)
+	return appendChunkPrefix(make([]byte, 0, packedSize), slot, c), r.owns(slot)
+}
+
 // Messages calls fn for the messages from..to (both inclusive) in ascending order, until fn
 // says that it wants no more. A gap inside the range is ErrDamaged, never silent.
 func (r *Reader) Messages(
@@ -58,7 +64,10 @@ func (r *Reader) Messages(
 	if from > to {
 		return nil
 	}
-	prefix := appendChunkPrefix(make([]byte, 0, packedSize), r.conversationSlot(c), c)
+	prefix, err := r.chunkPrefix(c)
+	if err != nil {
+		return err
+	}
 	found, ingested := r.gatherChunks(prefix, from, to)
 	defer func() { r.chunks = found[:0] }()
 	walk := messageWalk{conversation: c, from: from, to: to, fn: fn}
@@ -182,13 +191,15 @@ func (r *Reader) MessagesBackward(
 	if from > to {
 		return nil
 	}
-	prefix := appendChunkPrefix(make([]byte, 0, packedSize), r.conversationSlot(c), c)
+	prefix, err := r.chunkPrefix(c)
+	if err != nil {
+		return err
+	}
 	found, ingested := r.gatherChunks(prefix, from, to)
 	messages := r.messages
 	r.messages = nil
 	defer func() { r.chunks, r.messages = found[:0], messages }()
 	walk := messageWalk{conversation: c, from: from, to: to, fn: fn}
-	var err error
 	for _, f := range found {
 		if messages, err = walk.chunkBackward(f.value(), messages); err != nil || walk.done {
 			return err
@@ -234,11 +245,13 @@ func (r *Reader) SentBefore(c wire.Conversation, sequence uint64) (uint64, error
 		return 0, nil
 	}
 	sequence = min(sequence, sequenceMax)
-	prefix := appendChunkPrefix(make([]byte, 0, packedSize), r.conversationSlot(c), c)
+	prefix, err := r.chunkPrefix(c)
+	if err != nil {
+		return 0, err
+	}
 	var count uint64
 	counted := false
 	for _, b := range r.buffers {
-		var err error
 		b.chunks(packKey(prefix), func(chunk *bufferedChunk) bool {
 			if chunk.first > sequence {
 				return true

@@ -152,6 +152,32 @@ func syncDirectory(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// makeDirectory makes a folder, mode 0700, and whatever is missing above it, so that a crash
+// right after does not lose them with all that is written into them.
+func makeDirectory(fs vfs.FS, path string) error {
+	var parents []string
+	for dir := path; ; {
+		if _, err := fs.Stat(dir); err == nil {
+			break
+		}
+		parent := fs.PathDir(dir)
+		if parent == dir {
+			break
+		}
+		parents = append(parents, parent)
+		dir = parent
+	}
+	if err := fs.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	for _, parent := range parents {
+		if err := syncDirectory(fs, parent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func readFile(fs vfs.FS, name string, limit int64) ([]byte, error) {
 	f, err := fs.Open(name)
 	if err != nil {
@@ -165,7 +191,7 @@ func readFile(fs vfs.FS, name string, limit int64) ([]byte, error) {
 // short. existed says whether there was a store before.
 func prepareState(fs vfs.FS, path string) (existed bool, err error) {
 	staging := fs.PathJoin(path, stagingName)
-	if err := fs.MkdirAll(path, 0o700); err != nil {
+	if err := makeDirectory(fs, path); err != nil {
 		return false, err
 	}
 	description, err := pebble.Peek(path, fs)

@@ -2,15 +2,16 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"parley/wire"
 )
 
-// ErrMisuse reports a change that breaks the shard: a key outside its slots, a message that
-// does not follow the last. The update fails, and the shard with it: state that half an
+// ErrMisuse reports a read or change of what is another shard's, or a message that does not
+// follow the last. An update that does so fails, and the shard with it: state that half an
 // entry was applied to is never ingested.
-var ErrMisuse = errors.New("storage: change outside the shard or out of order")
+var ErrMisuse = errors.New("storage: outside the shard or out of order")
 
 // A Writer changes a shard within Update, and reads its own writes. The first error sticks
 // and fails the update.
@@ -24,23 +25,16 @@ func (w *Writer) active() *buffer { return w.shard.active }
 
 // put sets a record of a slot that must be the shard's.
 func (w *Writer) put(slot wire.Slot) (n int, created bool) {
-	if !w.owns(slot) {
+	if err := w.owns(slot); err != nil {
+		w.fail(err)
 		return 0, false
 	}
 	return w.active().put(w.key, w.value)
 }
 
-func (w *Writer) owns(slot wire.Slot) bool {
-	if slot < w.shard.first || slot > w.shard.last {
-		w.fail()
-		return false
-	}
-	return true
-}
-
-func (w *Writer) fail() {
+func (w *Writer) fail(err error) {
 	if w.err == nil {
-		w.err = ErrMisuse
+		w.err = err
 	}
 }
 
@@ -48,7 +42,7 @@ func (w *Writer) fail() {
 func (w *Writer) SetApplied(index, term uint64) {
 	b := w.active()
 	if index < b.record.Index {
-		w.fail()
+		w.fail(fmt.Errorf("%w: index %d after %d", ErrMisuse, index, b.record.Index))
 		return
 	}
 	b.record.Index, b.record.Term, b.recordChanged = index, term, true
@@ -140,7 +134,8 @@ func (w *Writer) PutIncoming(from uint32, number uint64) {
 // they are. sentA is how many messages of a direct conversation user A wrote before it.
 func (w *Writer) AppendMessage(c wire.Conversation, sentA uint64, m *Message) {
 	slot := w.conversationSlot(c)
-	if !w.owns(slot) {
+	if err := w.owns(slot); err != nil {
+		w.fail(err)
 		return
 	}
 	direct := c.Kind == wire.Direct
@@ -150,10 +145,10 @@ func (w *Writer) AppendMessage(c wire.Conversation, sentA uint64, m *Message) {
 	}
 	if m.Sequence == 0 || m.Revision < m.Sequence || m.Previous >= m.Sequence ||
 		direct && !c.Member(m.Author) || !m.Author.Valid() || len(m.Content.Bytes) > wire.ContentBytesMax {
-		w.fail()
+		w.fail(fmt.Errorf("%w: message %d of %s", ErrMisuse, m.Sequence, conversationText(c)))
 		return
 	}
 	if !w.active().appendMessage(packChunkPrefix(slot, c), direct, author, sentA, m) {
-		w.fail()
+		w.fail(fmt.Errorf("%w: message %d of %s", ErrMisuse, m.Sequence, conversationText(c)))
 	}
 }
