@@ -124,7 +124,7 @@ func (s *Session) hello(f wire.Frame, host Host, out []Action) []Action {
 		}
 		return s.welcome(&h, id, host, out)
 	}
-	if h.Version != wire.Version && h.Version != 0 {
+	if h.Version != wire.Version && (h.Version != 0 || err == nil) { // 0 with an error: the version could not be read
 		return s.refuse(out, wire.CodeUnsupportedVersion, "this server speaks version 1")
 	}
 	return s.malformed(out, err)
