@@ -47,10 +47,19 @@ func (c *core) renew() {
 // maybeSwitch makes the next epoch the session's once the old one is spent. A session
 // that has named the old one ends for it.
 func (c *core) maybeSwitch() {
-	if c.next == nil || c.epoch.sends > 0 || c.phase == phaseEnded {
+	if c.next == nil || c.epoch.sends > 0 || c.phase == phaseEnded || c.storeErr != nil {
 		return
 	}
-	c.epoch, c.next = c.next, nil
+	if c.switching == 0 {
+		// What the store brings back under the next epoch must not have been sent if it brings
+		// back something of this one too: else it could not be numbered anew.
+		c.store(OutboxChange{Kind: OutboxSwitch, Key: Key{Epoch: c.next.id}})
+		c.switching = c.storing + 1
+	}
+	if c.stored < c.switching {
+		return
+	}
+	c.epoch, c.next, c.switching = c.next, nil, 0
 	for _, l := range c.lanes {
 		c.wake(l)
 	}

@@ -80,6 +80,7 @@ const (
 	// OutboxRenumber gives the entries of Key.Ref under the epoch From (0: of all epochs), in
 	// order, the epoch of Key and counters from its counter on.
 	OutboxRenumber OutboxChangeKind = 7
+	OutboxSwitch   OutboxChangeKind = 8 // no entry of an epoch before Epoch is left: its own are sent from now on
 )
 
 // An OutboxChange is one step in the life of an outbox.

@@ -30,7 +30,7 @@ func writes() [][]OutboxChange {
 		{{Kind: OutboxCounter, Key: key(1<<63+5, 6, 9)}, {Kind: OutboxRemove, Key: key(1<<63+5, 6, 1)},
 			{Kind: OutboxHole, Key: key(1<<63+5, 4, 1)}, {Kind: OutboxHole, Key: key(1<<63+5, 6, 1)}, {Kind: OutboxHole, Key: key(1<<63+5, 6, 0)}},
 		{{Kind: OutboxRenew, Key: key(77, 0, 0)}, add(key(77, 4, 1), "three")},
-		{{Kind: OutboxRenumber, Key: key(77, 4, 1)}, {Kind: OutboxRenumber, Key: key(77, 4, 2), From: 77}},
+		{{Kind: OutboxRenumber, Key: key(77, 4, 1)}, {Kind: OutboxRenumber, Key: key(77, 4, 2), From: 77}, {Kind: OutboxSwitch, Key: key(77, 0, 0)}},
 		{{Kind: OutboxAdd, Entry: OutboxEntry{Key: key(77, 8, 1), Content: wire.Content{Extended: true, Bytes: []byte{0, 'x'}}}}},
 	}
 }

@@ -20,7 +20,8 @@ type outbox struct {
 	messages int
 	bytes    int
 
-	restored []*Pending // sends that the store had
+	restored  []*Pending // sends that the store had
+	switching uint64     // the batch after which next is the session's; 0: none yet
 
 	storing  uint64 // changes handed to the store so far, in batches
 	stored   uint64
@@ -100,6 +101,9 @@ func (c *core) load(state OutboxState) {
 			e = c.epoch
 		}
 		s := &send{OutboxEntry: entry, pending: newPending(entry.Ref, entry.Content), loose: 1}
+		if e == c.next {
+			s.loose = 0 // an epoch is used only once the one before is gone from the store
+		}
 		c.join(s, e)
 		c.restored = append(c.restored, s.pending)
 	}
