@@ -147,7 +147,9 @@ func (r *chunkReader) next(m *Message) bool {
 	}
 	m.Content.Extended = head&messageExtended != 0
 	m.Content.Bytes = r.take(r.upTo(wire.ContentBytesMax))
-	if head&messageReserved != 0 || uint64(m.Time) < r.state.time || m.Revision <= r.state.revision {
+	begins := m.Sequence == r.state.first // the header has its time and revision
+	if head&messageReserved != 0 || uint64(m.Time) < r.state.time || m.Revision <= r.state.revision ||
+		begins && (uint64(m.Time) != r.state.time || head&messageRevision != 0) {
 		r.fail("flags, time or revision of sequence %d", m.Sequence)
 	}
 	if r.err != nil {
