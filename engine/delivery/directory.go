@@ -141,6 +141,11 @@ func (s *stripe) find(user wire.ID, h uint64) int {
 
 func (s *stripe) alloc(n node) uint32 {
 	if s.free == 0 {
+		if len(s.nodes) == cap(s.nodes) {
+			// A quarter at a time: append would double a stripe of 64, and half of all nodes
+			// would stand empty at 18,000 sessions.
+			s.nodes = append(make([]node, 0, len(s.nodes)+max(8, len(s.nodes)/4)), s.nodes...)
+		}
 		s.nodes = append(s.nodes, n)
 		return uint32(len(s.nodes))
 	}
