@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,7 @@ type member struct {
 	c       *cluster
 	server  string
 	disk    *vfs.MemFS
+	stalled atomic.Bool
 	node    *Node
 	group   *Group
 	machine *testMachine
@@ -83,7 +85,7 @@ func (m *member) start() {
 			}
 		}
 	}
-	m.node = openNode(m.c.t, m.disk, m.server, m.c.network.Network(m.server))
+	m.node = openNode(m.c.t, stallFS(m.disk, &m.stalled), m.server, m.c.network.Network(m.server))
 	g := startGroupOf(m.c.t, m.node, 1, m.machine, m.source, m.c.servers...)
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()

@@ -77,8 +77,8 @@ func (g *Group) Compact() { g.node.compactor.ask(g) }
 // machine is made to catch up first.
 func (g *Group) compact(ctx context.Context) error {
 	record := g.config.Machine.Record()
-	if g.log.pending(record.Index) > LogBytesMax {
-		if err := g.config.Machine.Persist(ctx, g.applied.Load()); err != nil {
+	if g.log.pending(record.Index) > g.backlogMax {
+		if err := g.config.Machine.Persist(ctx, g.delivered.Load()); err != nil {
 			return err
 		}
 		record = g.config.Machine.Record()

@@ -21,6 +21,7 @@ type Group struct {
 	raft       *hraft.Raft
 	transport  *carrier
 	truncation *operation // of the compactor
+	backlogMax uint64     // LogBytesMax; tests lower it
 	compacting bool       // guarded by the compactor
 	notify     chan bool  // hashicorp/raft's news of leadership
 	closing    chan struct{}
@@ -70,6 +71,7 @@ func newGroup(n *Node, c GroupConfig) *Group {
 	g := &Group{
 		id: c.ID, node: n, config: c,
 		truncation: newOperation(c.ID),
+		backlogMax: LogBytesMax,
 		notify:     make(chan bool, 16),
 		closing:    make(chan struct{}),
 		lead:       make(chan struct{}),

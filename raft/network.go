@@ -53,3 +53,28 @@ func (c *carrier) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress,
 	}
 	return c.Transport.InstallSnapshot(id, target, args, resp, data)
 }
+
+// AppendEntriesPipeline is needed too: an idle pipeline carries the commit index, which
+// followers take for a sign of life.
+func (c *carrier) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
+	if c.stalled() {
+		return nil, errStalled
+	}
+	p, err := c.Transport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	return &carrierPipeline{p, c.stalled}, nil
+}
+
+type carrierPipeline struct {
+	hraft.AppendPipeline
+	stalled func() bool
+}
+
+func (p *carrierPipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	if p.stalled() {
+		return nil, errStalled
+	}
+	return p.AppendPipeline.AppendEntries(args, resp)
+}
