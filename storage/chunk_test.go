@@ -68,7 +68,7 @@ func genMessages(t *rapid.T, c wire.Conversation) []Message {
 		if sequence > 1 && rapid.Bool().Draw(t, "linked") {
 			m.Previous = rapid.Uint64Range(1, sequence-1).Draw(t, "previous")
 		}
-		m.Content = wire.Content{Extended: rapid.Bool().Draw(t, "extended"), Bytes: rapid.SliceOfN(rapid.Byte(), 0, 90).Draw(t, "content")}
+		m.Content = wire.Content{Extended: rapid.Bool().Draw(t, "extended"), Bytes: rapid.SliceOfN(rapid.Byte(), 0, 400).Draw(t, "content")}
 		list = append(list, m)
 		sequence++
 		revision += rapid.SampledFrom([]uint64{1, 1, 1, 2, 500}).Draw(t, "revision")

@@ -93,20 +93,19 @@ func (s *Shard) Update(fn func(w *Writer) error) error {
 	if err := s.store.admit(); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	err := s.updateLocked(fn)
-	wanted := s.wanted.Load()
-	due := s.active.record.Index >= wanted && wanted > s.active.begunAt
-	s.mu.Unlock()
+	due, err := s.update(fn)
 	if err == nil && (due || s.store.full()) {
 		s.store.kickFlush()
 	}
 	return err
 }
 
-func (s *Shard) updateLocked(fn func(w *Writer) error) (err error) {
+// update runs fn. due says that somebody waits for what it has applied.
+func (s *Shard) update(fn func(w *Writer) error) (due bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.torn != nil {
-		return s.torn
+		return false, s.torn
 	}
 	before := s.active.bytes()
 	s.torn = ErrTorn // stays if fn panics
@@ -118,11 +117,12 @@ func (s *Shard) updateLocked(fn func(w *Writer) error) (err error) {
 	s.store.activeBytes.Add(s.active.bytes() - before)
 	if err != nil {
 		s.torn = fmt.Errorf("%w: %w", ErrTorn, err)
-		return err
+		return false, err
 	}
 	s.torn = nil
-	s.applied.Store(s.active.record.Index)
-	return nil
+	index, wanted := s.active.record.Index, s.wanted.Load()
+	s.applied.Store(index)
+	return index >= wanted && wanted > s.active.begunAt, nil
 }
 
 // View runs fn with one moment of the shard. Views run beside each other, but not beside
