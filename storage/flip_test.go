@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -78,8 +79,8 @@ func flip(t *testing.T, fs vfs.FS, name string, bit int64) {
 // noticed opens a spoiled store and reads everything. It reports whether anything was said,
 // and fails if nothing was and the state is not what was written.
 func (d *damageTest) noticed(t *testing.T, fs vfs.FS) bool {
-	var fatal error
-	s, err := Open(Options{Path: testPath, FS: fs, Logger: quiet(), Fatal: func(err error) { fatal = err }})
+	var fatal atomic.Bool
+	s, err := Open(Options{Path: testPath, FS: fs, Logger: quiet(), Fatal: func(error) { fatal.Store(true) }})
 	if err != nil {
 		return true
 	}
@@ -90,13 +91,13 @@ func (d *damageTest) noticed(t *testing.T, fs vfs.FS) bool {
 			return true
 		}
 		if err = shard.View(d.models[i].compare); err != nil {
-			if errors.Is(err, ErrDamaged) || fatal != nil || strings.Contains(err.Error(), "corruption") {
+			if errors.Is(err, ErrDamaged) || fatal.Load() || strings.Contains(err.Error(), "corruption") {
 				return true
 			}
 			t.Errorf("silently different: %v", err)
 		}
 	}
-	return fatal != nil
+	return fatal.Load()
 }
 
 func (d *damageTest) findings(t *testing.T, fs vfs.FS) (list []Finding) {
