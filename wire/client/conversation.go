@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -17,6 +18,7 @@ type conversation struct {
 	told   bool                   // the consumer has been told of it
 	seen   bool                   // the sync that runs has told it
 	based  bool                   // known is set
+	life   int                    // counts how often a cluster has lost its end
 
 	// known is the last sequence queued for the consumer, or passed over; top is how far the
 	// conversation is known to reach. Between them are messages to fetch.
@@ -62,7 +64,9 @@ func (c *core) forget() bool {
 			idle = append(idle, v)
 		}
 	}
-	slices.SortFunc(idle, func(a, b *conversation) int { return int(int64(a.state.Time) - int64(b.state.Time)) })
+	slices.SortFunc(idle, func(a, b *conversation) int {
+		return cmp.Or(cmp.Compare(a.state.Time, b.state.Time), byRef(a, b))
+	})
 	n := min(len(idle), len(c.conversations)/16+1)
 	for _, v := range idle[:n] {
 		delete(c.conversations, v.ref)
@@ -75,7 +79,7 @@ func (c *core) forget() bool {
 func (c *core) begin(v *conversation) {
 	v.based = true
 	switch known, ok := c.options.Known[v.ref]; {
-	case v.known > 0: // met before the cluster lost its end
+	case v.told: // before the cluster lost its end
 		v.known = min(v.known, v.state.Head)
 		v.handed = min(v.handed, v.known)
 	case ok:
@@ -92,6 +96,9 @@ func (c *core) begin(v *conversation) {
 // open begins a conversation that no sync told: it is new, so that all of it is events,
 // unless the client has had to forget some. The message that brought it is in top already.
 func (c *core) open(v *conversation) {
+	if v.told { // the cluster has lost it, and this is another of the same name
+		v.want = [2]uint64{}
+	}
 	v.based, v.known, v.handed = true, 0, 0
 	if known, ok := c.options.Known[v.ref]; ok && !c.regress {
 		v.known = min(known, v.top)
@@ -202,7 +209,7 @@ func (c *core) gap(v *conversation, to uint64, err error) {
 // the message is fetched again with them.
 func (c *core) keep(v *conversation, m MessageEvent) {
 	i, found := slices.BinarySearchFunc(v.stash, m.Sequence, func(s MessageEvent, n uint64) int {
-		return int(int64(s.Sequence) - int64(n))
+		return cmp.Compare(s.Sequence, n)
 	})
 	if found || len(v.stash) >= c.limits.stash || c.stashBytes+len(m.Content.Bytes) > StashBytesMax {
 		return
@@ -296,17 +303,34 @@ func (c *core) setCursor(v *conversation, kind wire.CursorKind, position uint64)
 
 // checkCursors queues the conversation for output if a cursor is to be sent.
 func (c *core) checkCursors(v *conversation) {
-	if v.dirty {
-		return
-	}
-	for kind := range v.want {
-		if v.want[kind] > max(v.sent[kind], v.done[kind]) {
-			v.dirty = true
-			c.cursors = append(c.cursors, v)
-			return
-		}
+	if !v.dirty && v.unsent() {
+		v.dirty = true
+		c.cursors = append(c.cursors, v)
 	}
 }
+
+// unsent reports whether a cursor is to be sent.
+func (v *conversation) unsent() bool {
+	return v.want[wire.Delivered] > max(v.sent[wire.Delivered], v.done[wire.Delivered]) ||
+		v.want[wire.Read] > max(v.sent[wire.Read], v.done[wire.Read])
+}
+
+// checkAllCursors does it for all conversations.
+func (c *core) checkAllCursors() {
+	var unsent []*conversation
+	for _, v := range c.conversations {
+		if v.unsent() {
+			unsent = append(unsent, v)
+		}
+	}
+	slices.SortFunc(unsent, byRef)
+	for _, v := range unsent {
+		c.checkCursors(v)
+	}
+}
+
+// byRef is a fixed order of conversations: the core does the same after the same.
+func byRef(a, b *conversation) int { return cmp.Compare(a.ref, b.ref) }
 
 // moveCursor takes a caller's wish to move an own cursor.
 func (c *core) moveCursor(ref wire.Ref, kind wire.CursorKind, position uint64) error {

@@ -200,8 +200,8 @@ func (c *core) leave() {
 func (c *core) resendCursors() {
 	for _, v := range c.conversations {
 		v.sent = [2]uint64{}
-		c.checkCursors(v)
 	}
+	c.checkAllCursors()
 }
 
 // deadline is when tick is due next; zero: never.
@@ -461,6 +461,13 @@ func (c *core) endError() error {
 func (c *core) handed() {
 	item := c.feed.pop()
 	v := item.conversation
+	if v == nil {
+		return
+	}
+	c.checkBehind(v)
+	if item.life != v.life {
+		return // its number means another message now
+	}
 	switch e := item.event.(type) {
 	case *MessageEvent:
 		if e.Author != c.user {
@@ -472,9 +479,6 @@ func (c *core) handed() {
 			v.handed = e.Begin
 			c.deliver(v)
 		}
-	}
-	if v != nil {
-		c.checkBehind(v)
 	}
 }
 

@@ -60,7 +60,7 @@ func (c *core) maybeSwitch() {
 		return
 	}
 	c.epoch, c.next, c.switching = c.next, nil, 0
-	for _, l := range c.lanes {
+	for _, l := range c.allLanes() {
 		c.wake(l)
 	}
 	if (c.phase == phaseGreeting || c.phase == phaseOnline) && c.greeted {
@@ -75,7 +75,14 @@ func (c *core) distrust() {
 	if c.epoch.sends > 0 || len(c.epoch.counters) > 0 {
 		c.renew()
 	}
-	for _, l := range c.lanes {
+	for _, l := range c.allLanes() {
+		if l.search != nil && l.search.request != nil {
+			c.cancel(l.search.request) // what it has found was another cluster's
+		}
+		l.search, l.last = nil, 0
+		for _, s := range l.sends {
+			s.After = 0
+		}
 		c.poison(l)
 		c.landed(l)
 	}
@@ -128,10 +135,11 @@ func (c *core) searchOn(l *lane) {
 }
 
 // searched takes a page of the history, or an error that stands for one.
-func (c *core) searched(l *lane, page *wire.Page, err error) {
+func (c *core) searched(r *request, page *wire.Page, err error) {
+	l := r.lane
 	s := l.search
-	if s == nil {
-		return // the client has ended
+	if s == nil || s.request != r {
+		return
 	}
 	if err != nil || len(page.Messages) == 0 {
 		c.conclude(l)

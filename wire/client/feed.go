@@ -17,6 +17,7 @@ type feed struct {
 type feedItem struct {
 	event        Event
 	conversation *conversation // nil for ConnectionEvents
+	life         int           // of the conversation
 	bytes        int
 }
 
@@ -30,6 +31,9 @@ func (f *feed) room(messages, bytes int) bool {
 }
 
 func (f *feed) push(item feedItem) (position uint64) {
+	if item.conversation != nil {
+		item.life = item.conversation.life
+	}
 	f.items = append(f.items, item)
 	return f.first + uint64(f.len()) - 1
 }
@@ -61,7 +65,7 @@ const (
 // the state that it goes on from.
 func (f *feed) news(c *conversation, slot newsSlot, e Event) {
 	if p, ok := f.replaceable(c, slot); ok {
-		f.at(p).event = e
+		f.at(p).event, f.at(p).life = e, c.life
 		return
 	}
 	c.news[slot] = f.push(feedItem{event: e, conversation: c})

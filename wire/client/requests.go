@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -70,13 +71,15 @@ func (c *core) cancel(r *request) {
 func (c *core) requeue() {
 	var back []*request
 	for _, r := range c.flying {
-		r.correlation, r.resume = 0, time.Time{}
 		if r.kind != requestSync && !r.cancelled {
 			back = append(back, r)
 		}
 	}
 	clear(c.flying)
-	slices.SortFunc(back, func(a, b *request) int { return int(a.kind) - int(b.kind) })
+	slices.SortFunc(back, func(a, b *request) int { return cmp.Compare(a.correlation, b.correlation) })
+	for _, r := range back {
+		r.correlation = 0
+	}
 	c.waiting = append(back, c.waiting...)
 	for _, r := range c.waiting {
 		r.resume = time.Time{}
@@ -180,9 +183,9 @@ func (c *core) pageArrived(p *wire.Page) {
 		r.page = *p
 		c.do(action{kind: actionAnswer, request: r})
 	case requestFetch:
-		c.fetched(r.conversation, p)
+		c.fetched(r, p)
 	case requestSearch:
-		c.searched(r.lane, p, nil)
+		c.searched(r, p, nil)
 	default:
 		c.lose(ErrProtocol, wire.CodeMalformed)
 	}
@@ -260,7 +263,7 @@ func (c *core) denied(r *request, e *wire.Error) {
 			c.gap(v, v.top, e)
 		}
 	case requestSearch:
-		c.searched(r.lane, nil, e)
+		c.searched(r, nil, e)
 	default:
 		r.err = e
 		c.do(action{kind: actionAnswer, request: r})
@@ -280,11 +283,13 @@ func (c *core) answerAll(err error) {
 }
 
 // fetched takes the messages of a gap.
-func (c *core) fetched(v *conversation, p *wire.Page) {
+func (c *core) fetched(r *request, p *wire.Page) {
+	v := r.conversation
 	v.fetching = false
 	c.fetches--
-	if !v.based {
-		return // the cluster has lost its end meanwhile; a sync tells what to fetch
+	if !v.based || r.history.Sequence > v.known {
+		c.checkBehind(v) // the cluster has lost its end meanwhile
+		return
 	}
 	before, room := v.known, true
 	for i := range p.Messages {

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -242,6 +244,11 @@ func (c *core) waitingSends() []*Pending {
 	return pending
 }
 
+// allLanes lists the lanes in a fixed order: the core does the same after the same.
+func (c *core) allLanes() []*lane {
+	return slices.SortedFunc(maps.Values(c.lanes), func(a, b *lane) int { return cmp.Compare(a.ref, b.ref) })
+}
+
 // wake puts a lane into the queue of those that may write.
 func (c *core) wake(l *lane) {
 	if !l.ready && len(l.sends) > 0 {
@@ -299,11 +306,9 @@ func (c *core) land(correlation uint64) (flight, bool) {
 // landAll takes back everything at the end of a session.
 func (c *core) landAll() {
 	clear(c.flights)
-	for _, l := range c.lanes {
+	for _, l := range c.allLanes() {
 		l.flying, l.flights = 0, 0
 		l.attempt++
-	}
-	for _, l := range c.lanes {
 		c.landed(l)
 	}
 }
@@ -365,7 +370,7 @@ func (c *core) epochOf(s *send) *outboxEpoch {
 
 // abandon ends all sends with the client. The store keeps them.
 func (c *core) abandon(err error) {
-	for _, l := range c.lanes {
+	for _, l := range c.allLanes() {
 		for _, s := range l.sends {
 			s.finished = true
 			c.do(action{kind: actionFinish, pending: s.pending, err: err})

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"parley/wire"
@@ -138,6 +139,7 @@ func (c *core) fallBack(v *conversation) {
 		c.stashBytes -= len(v.stash[i].Content.Bytes)
 	}
 	v.stash, v.based, v.top = nil, false, 0
+	v.life++
 	v.done, v.sent = [2]uint64{}, [2]uint64{}
 	v.state = wire.ConversationState{Ref: v.ref}
 }
@@ -145,19 +147,23 @@ func (c *core) fallBack(v *conversation) {
 // finishSync goes on from the last page.
 func (c *core) finishSync() {
 	again := c.synced
-	c.synced, c.regress = true, false
+	var unknown []*conversation // to the sync, but not to us
 	for _, v := range c.conversations {
-		if c.resetting && !v.seen && v.listed {
+		if c.resetting && !v.seen {
 			v.listed = false
 		}
 		if !v.based && v.top > 0 {
-			c.open(v)
-			c.unstash(v)
-			c.checkBehind(v)
+			unknown = append(unknown, v)
 		}
-		c.checkCursors(v)
 	}
-	c.resetting = false
+	slices.SortFunc(unknown, byRef)
+	for _, v := range unknown {
+		c.open(v)
+		c.unstash(v)
+		c.checkBehind(v)
+	}
+	c.synced, c.regress, c.resetting = true, false, false
+	c.checkAllCursors()
 	if !again {
 		c.feed.connection(&ConnectionEvent{State: Live})
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -106,6 +107,13 @@ func (w *world) log(c wire.Conversation) *worldLog {
 		w.logs[c] = l
 	}
 	return l
+}
+
+// key orders conversations.
+func (l *worldLog) key() uint64 { return uint64(l.conversation.A) + 1000*uint64(l.conversation.B) }
+
+func (w *world) allLogs() []*worldLog {
+	return slices.SortedFunc(maps.Values(w.logs), func(a, b *worldLog) int { return int(a.key()) - int(b.key()) })
 }
 
 func (l *worldLog) head() uint64 { return uint64(len(l.messages)) }
@@ -398,18 +406,16 @@ func (p *peer) sync(f wire.Frame) error {
 	if last == 0 {
 		until = w.index
 	}
-	key := func(l *worldLog) uint64 { return uint64(l.conversation.A) + 1000*uint64(l.conversation.B) }
 	var rest []*worldLog
-	for c, log := range w.logs {
-		if c.Member(p.user) && log.changed > since && log.head() > 0 && key(log) > last {
+	for _, log := range w.allLogs() {
+		if log.conversation.Member(p.user) && log.changed > since && log.head() > 0 && log.key() > last {
 			rest = append(rest, log)
 		}
 	}
-	slices.SortFunc(rest, func(a, b *worldLog) int { return int(key(a)) - int(key(b)) })
 	page := rest[:min(len(rest), int(q.Limit), w.pageItems)]
 	for _, log := range page {
 		answer.Items = append(answer.Items, log.state(p.user))
-		last = key(log)
+		last = log.key()
 	}
 	if len(page) < len(rest) {
 		answer.Flags |= wire.SyncMore
@@ -516,4 +522,30 @@ func (p *peer) lookUp(f wire.Frame) error {
 	}
 	p.out = wire.AppendUserList(p.out, &answer)
 	return nil
+}
+
+// recover makes it another cluster, which has lost the end of each conversation: what a
+// backup or the survivors had.
+func (w *world) recover() {
+	w.clusterEpoch++
+	w.commands = nil
+	for _, p := range slices.Clone(w.peers) {
+		p.cut()
+	}
+	for _, log := range w.allLogs() {
+		keep := w.random.Uint64N(log.head() + 1)
+		log.messages = log.messages[:keep:keep]
+		for _, sent := range log.outboxes {
+			for len(*sent) > 0 && (*sent)[len(*sent)-1] > keep {
+				*sent = (*sent)[:len(*sent)-1]
+			}
+		}
+		for _, user := range []wire.ID{log.conversation.A, log.conversation.B} {
+			cursors := log.cursors[user]
+			for kind := range cursors {
+				cursors[kind] = min(cursors[kind], w.random.Uint64N(keep+1))
+			}
+			cursors[wire.Delivered] = max(cursors[wire.Delivered], cursors[wire.Read])
+		}
+	}
 }
