@@ -84,7 +84,7 @@ func TestHelloIsRefusedWithoutAGoodCredential(t *testing.T) {
 		{"a token as ticket", wire.Hello{Version: 1, Credential: good, Kind: wire.CredentialTicket}, wire.CodeUnauthenticated},
 		{"damaged ticket", wire.Hello{Version: 1, Credential: damaged, Kind: wire.CredentialTicket}, wire.CodeUnauthenticated},
 		{"expired ticket", wire.Hello{Version: 1, Credential: old, Kind: wire.CredentialTicket}, wire.CodeTokenExpired},
-		{"unknown kind", wire.Hello{Version: 1, Credential: good, Kind: 9}, wire.CodeUnauthenticated},
+		{"unknown kind", wire.Hello{Version: 1, Credential: good, Kind: 9}, wire.CodeUnsupported},
 		{"version of the future", wire.Hello{Version: 2, Credential: good}, wire.CodeUnsupportedVersion},
 	} {
 		t.Run(test.name, func(t *testing.T) {

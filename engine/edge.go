@@ -245,7 +245,7 @@ func (e *edge) Authenticate(kind wire.CredentialKind, credential []byte) (sessio
 	case wire.CredentialTicket:
 		id, err = e.node.keys.VerifyTicket(credential, e.Now())
 	default:
-		err = auth.ErrInvalid
+		return session.Identity{}, &wire.Error{Code: wire.CodeUnsupported, Reason: "not a kind of credential that this server knows"}
 	}
 	switch {
 	case errors.Is(err, auth.ErrExpired):
