@@ -200,3 +200,111 @@ func BenchmarkAppend(b *testing.B) { benchmarkAppend(b, 65536, false) }
 
 // BenchmarkAppendRecords adds what a chat server writes beside: head, cursors, user index.
 func BenchmarkAppendRecords(b *testing.B) { benchmarkAppend(b, 65536, true) }
+
+// benchReads is a store of 2,000,000 messages in 65,536 conversations, flushed and compacted,
+// and what was appended to it.
+func benchReads(b *testing.B) (*Store, *benchLoad) {
+	s, shards := openBench(b, filepath.Join(b.TempDir(), "state"))
+	l := newBenchLoad(shards, 65536)
+	for range 2_000_000 / 256 {
+		l.batch(b, 256, false)
+	}
+	for at, own := range l.per {
+		l.index++
+		err := shards[at].Update(func(w *Writer) error {
+			for i := range own {
+				k := &own[i]
+				w.PutConversation(k.c, &Conversation{Head: k.head, Revision: k.head, SentA: k.sentA, Outboxes: k.outboxes})
+			}
+			w.SetApplied(l.index, 1)
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Flush(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	quiesce(s)
+	return s, l
+}
+
+// benchmarkRead runs one read of a random conversation at a time.
+func benchmarkRead(b *testing.B, read func(r *Reader, k *benchConversation) error) {
+	s, l := benchReads(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	start := cpu()
+	for range b.N {
+		at := l.rand.IntN(len(l.per))
+		k := &l.per[at][l.rand.IntN(len(l.per[at]))]
+		if err := l.shards[at].View(func(r *Reader) error { return read(r, k) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64((cpu()-start).Nanoseconds())/float64(b.N), "cpu-ns/read")
+	b.ReportMetric(float64(s.Metrics().ReadAmplify), "tables/read")
+	b.StopTimer()
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkReadConversation gets a head record from the tables.
+func BenchmarkReadConversation(b *testing.B) {
+	benchmarkRead(b, func(r *Reader, k *benchConversation) error {
+		v, ok, err := r.Conversation(k.c)
+		if err == nil && (!ok || v.Head != k.head) {
+			b.Fatalf("head %d, want %d", v.Head, k.head)
+		}
+		return err
+	})
+}
+
+// BenchmarkReadLast50 reads the last 50 messages (all, of some 30) backward from the tables.
+func BenchmarkReadLast50(b *testing.B) {
+	benchmarkRead(b, func(r *Reader, k *benchConversation) error {
+		n := uint64(0)
+		err := r.MessagesBackward(k.c, k.head-min(k.head, 49), k.head, func(Message) (bool, error) { n++; return true, nil })
+		if err == nil && n != min(k.head, 50) {
+			b.Fatalf("%d messages, want %d", n, min(k.head, 50))
+		}
+		return err
+	})
+}
+
+// BenchmarkReadForward reads up to 20 messages from the middle forward.
+func BenchmarkReadForward(b *testing.B) {
+	benchmarkRead(b, func(r *Reader, k *benchConversation) error {
+		return r.Messages(k.c, k.head/2, k.head/2+19, func(Message) (bool, error) { return true, nil })
+	})
+}
+
+// BenchmarkReadBuffered reads the last 20 messages of a conversation that is in memory.
+func BenchmarkReadBuffered(b *testing.B) {
+	s, shards := openBench(b, filepath.Join(b.TempDir(), "state"))
+	l := newBenchLoad(shards, 1000)
+	for range 100 {
+		l.batch(b, 256, true)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		at := l.rand.IntN(len(l.per))
+		k := &l.per[at][l.rand.IntN(len(l.per[at]))]
+		err := l.shards[at].View(func(r *Reader) error {
+			return r.MessagesBackward(k.c, k.head-min(k.head, 19), k.head, func(Message) (bool, error) { return true, nil })
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkAppendRecordsFew is the same in 200 conversations, which fit the processor's cache.
+func BenchmarkAppendRecordsFew(b *testing.B) { benchmarkAppend(b, 200, true) }

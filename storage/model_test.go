@@ -29,7 +29,7 @@ type universe struct {
 func newUniverse(shards int) *universe {
 	r := rand.New(rand.NewPCG(7, 9))
 	u := &universe{}
-	for i := range 8 {
+	for i := range 6 {
 		name := fmt.Sprintf("user%d", i)
 		if i%3 == 2 { // longer than a packed key, and alike in the first 24 bytes
 			name = fmt.Sprintf("a-name-that-is-longer-than-a-packed-key-%d", i)
@@ -375,6 +375,9 @@ func (m *model) readConversation(r *Reader, got *model, c wire.Conversation) err
 		got.conversations[c] = v
 	}
 	for _, user := range m.universe.users {
+		if c.Kind == wire.Direct && !c.Member(user) {
+			continue
+		}
 		n, ok, err := r.Member(c, user)
 		if err != nil {
 			return err

@@ -188,40 +188,38 @@ func TestPanicInUpdateFailsTheShard(t *testing.T) {
 	}
 }
 
-// TestWaitIngested runs in virtual time: waiting asks for the flush, which would otherwise
-// come after the interval.
+// TestWaitIngested has an interval that never comes: waiting itself must ask for the flush.
 func TestWaitIngested(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := openTest(t, vfs.NewMem(), testPath, 0)
-		defer closeTest(t, s)
-		shard := openShard(t, s)
-		start := time.Now()
-		if err := shard.Update(setApplied(5)); err != nil {
+	s, err := Open(Options{Path: testPath, FS: vfs.NewMem(), Logger: quiet(), FlushInterval: 1000 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeTest(t, s)
+	shard := openShard(t, s)
+	if err := shard.Update(setApplied(5)); err != nil {
+		t.Fatal(err)
+	}
+	if err := shard.WaitIngested(t.Context(), 5); err != nil || shard.Record().Index != 5 {
+		t.Fatalf("%+v, %v", shard.Record(), err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- shard.WaitIngested(t.Context(), 7) }()
+	for shard.wanted.Load() != 7 { // until it waits for what is not applied yet
+		time.Sleep(time.Millisecond)
+	}
+	for index := range uint64(3) {
+		if err := shard.Update(setApplied(5 + index)); err != nil {
 			t.Fatal(err)
 		}
-		if err := shard.WaitIngested(t.Context(), 5); err != nil || shard.Record().Index != 5 {
-			t.Fatalf("%+v, %v", shard.Record(), err)
-		}
-		done := make(chan error, 1)
-		go func() { done <- shard.WaitIngested(t.Context(), 7) }() // not applied yet
-		synctest.Wait()
-		for index := range uint64(3) {
-			if err := shard.Update(setApplied(5 + index)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := <-done; err != nil || shard.Record().Index != 7 {
-			t.Fatalf("%+v, %v", shard.Record(), err)
-		}
-		if elapsed := time.Since(start); elapsed >= FlushIntervalDefault {
-			t.Errorf("waited %v: for the interval", elapsed)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := shard.WaitIngested(ctx, 99); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%v", err)
-		}
-	})
+	}
+	if err := <-done; err != nil || shard.Record().Index != 7 {
+		t.Fatalf("%+v, %v", shard.Record(), err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := shard.WaitIngested(ctx, 99); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestFlushInterval(t *testing.T) {
