@@ -196,7 +196,7 @@ func (f *flight) stats(s *Stats) {
 }
 
 // Kick says that the Source has something. It never blocks, and costs one load while the
-// batcher has not yet looked; a kick before Start returns is not needed.
+// batcher has not yet looked. Kick once after Start, for what was queued before.
 func (g *Group) Kick() { g.flight.signal() }
 
 // propose is the batcher: it pulls entries while there is room. What queues meanwhile

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -86,7 +87,7 @@ func TestFlippedBitsAreRefusedOrHarmless(t *testing.T) {
 		size  func(i int) int
 	}{
 		{"small entries", 300, func(int) int { return 80 }},
-		{"large entries", 60, func(i int) int { return 64<<10 - 100*i }},
+		{"large entries", 24, func(i int) int { return 64<<10 - 100*i }},
 		{"mixed entries", 200, func(i int) int { return 10 + i*i%7919 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -104,8 +105,18 @@ func TestFlippedBitsAreRefusedOrHarmless(t *testing.T) {
 				if len(data) == 0 || strings.HasPrefix(name, "OPTIONS") {
 					continue
 				}
-				for range rounds(20) {
-					bit := r.IntN(len(data) * 8)
+				used := len(data)
+				if kind == "log" { // the zeros that it is filled with hold nothing
+					used = len(bytes.TrimRight(data, "\x00"))
+				}
+				if used == 0 {
+					continue
+				}
+				for i := range rounds(12) {
+					bit := r.IntN(used * 8)
+					if i%12 == 11 {
+						bit = r.IntN(len(data) * 8)
+					}
 					flipped := append([]byte(nil), data...)
 					flipped[bit/8] ^= 1 << (bit % 8)
 					clone := cloneFS(t, fs)

@@ -19,5 +19,26 @@
 //   - Fail-stop: the first failed read or write of the log calls Options.Fatal and
 //     nothing is acknowledged afterwards.
 //   - A failed entry is unknown: Source.Failed means that the entry was not applied here
-//     before the call, not that it never will be.
+//     before the call, not that it never will be. Every entry that a Source gave is either
+//     shown to Machine.Apply or given back, and given back at most once. One that was given
+//     back may still be applied later; one that was applied is never given back.
+//   - Damage is told: a log with a flipped bit is refused, or holds all that it held. Only
+//     the last second before an unclean stop is not covered: see wal.go.
+//   - Reads are linearizable: Group.Authorize.
+//
+// # Files
+//
+//	raft.go       the contract: Options, Machine, Source
+//	node.go       a process: opening, starting groups, failing, closing
+//	group.go      a replica: recovery, leadership
+//	batcher.go    from the Source to hashicorp/raft, and back when it fails
+//	fsm.go        from hashicorp/raft to the Machine
+//	authorize.go  reads
+//	log.go        a group's log and vote (stable.go), with the newest entries in memory (tail.go)
+//	committer.go  one write and one fsync for all groups
+//	store.go      what keeps the records; pebble.go and record.go keep them
+//	wal.go        damage that Pebble overlooks; ahead.go fills its log with zeros
+//	compact.go    truncation behind the Machine's record; snapshot.go shows the record
+//	network.go    what carries messages; memory.go carries them within a process
+//	check.go      CheckLog, for fsck
 package raft

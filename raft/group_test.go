@@ -135,7 +135,7 @@ func TestEntriesOfAFollowerAndOfAWrongSizeAreGivenBack(t *testing.T) {
 	s.add(numbered(0))
 	follower.Kick()
 	eventually(t, "given back", func() bool { return s.failures() == 1 })
-	if err := s.failed[string(numbered(0))]; !errors.Is(err, ErrNotLeader) {
+	if err := s.failure(numbered(0)); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("failed with %v", err)
 	}
 	if err := follower.Authorize(t.Context()); !errors.Is(err, ErrNotLeader) {
@@ -146,7 +146,7 @@ func TestEntriesOfAFollowerAndOfAWrongSizeAreGivenBack(t *testing.T) {
 	s.add(padded(1, EntryBytesMax+1), []byte{}, padded(2, EntryBytesMax))
 	leader.Kick()
 	eventually(t, "the largest entry", func() bool { return len(m.values()) == 1 })
-	if s.failures() != 2 || !errors.Is(s.failed[""], ErrEntryTooLarge) {
+	if s.failures() != 2 || !errors.Is(s.failure(nil), ErrEntryTooLarge) {
 		t.Errorf("failed: %d", s.failures())
 	}
 }

@@ -54,7 +54,7 @@ type pebbleConfig struct {
 
 func pebbleOptions(c *pebbleConfig) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          c.fs,
+		FS:                          aheadFS{c.fs},
 		FormatMajorVersion:          pebbleFormat,
 		Logger:                      c.logger,
 		MemTableSize:                memTableBytes,

@@ -34,7 +34,7 @@ func TestStalledEntryIsGivenBackOnce(t *testing.T) {
 		s.add(numbered(0))
 		g.Kick()
 		time.Sleep(proposeTimeout + 3*time.Second)
-		if err := s.failed[string(numbered(0))]; !errors.Is(err, ErrTimeout) {
+		if err := s.failure(numbered(0)); !errors.Is(err, ErrTimeout) {
 			t.Errorf("failed with %v", err)
 		}
 		stalled.Store(false)

@@ -189,6 +189,13 @@ func (s *testSource) failures() int {
 	return len(s.failed)
 }
 
+// failure returns what an entry failed with.
+func (s *testSource) failure(entry []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed[string(entry)]
+}
+
 // check wants no entry to have failed twice, or failed after it was applied here.
 func (s *testSource) check(t testing.TB, m *testMachine) {
 	t.Helper()
