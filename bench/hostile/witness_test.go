@@ -78,7 +78,7 @@ func (w *witness) during(t testing.TB, fn func()) {
 			case <-stop:
 				done <- nil
 				return
-			case <-time.After(5 * time.Millisecond):
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	}()
