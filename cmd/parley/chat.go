@@ -120,7 +120,7 @@ func converse(ctx context.Context, c chat.Config, interactive bool) error {
 	if err != nil {
 		return fmt.Errorf("prepare the terminal: %w", err)
 	}
-	defer term.Restore(fd, before) //nolint:errcheck // nothing is left to try
+	defer term.Restore(fd, before) // nothing is left to try
 	width, height, err := term.GetSize(int(os.Stdout.Fd()))
 	if err != nil {
 		width, height = 80, 24

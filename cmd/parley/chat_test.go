@@ -49,7 +49,7 @@ func pipe(t *testing.T, args ...string) *pipedChat {
 	}()
 	p.wait = func() int {
 		<-done
-		c.Wait() //nolint:errcheck // the code tells
+		c.Wait() // the code tells
 		return c.ProcessState.ExitCode()
 	}
 	t.Cleanup(func() {

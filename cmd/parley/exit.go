@@ -110,9 +110,6 @@ var explanations = []struct {
 // explain makes one sentence of an error, and says how to exit.
 func explain(err error) (sentence string, code int) {
 	var usage usageError
-	if errors.Is(err, errSilent) {
-		return "", exitFailed
-	}
 	if errors.As(err, &usage) {
 		return usage.Error(), exitUsage
 	}

@@ -120,7 +120,7 @@ func serveOn(t *testing.T, dir string, args ...string) *server {
 		t.Fatalf("the server says %q, %v\n%s", line, err, s.log)
 	}
 	s.address, s.admin = m[1], m[2]
-	go io.Copy(io.Discard, lines) //nolint:errcheck // ends with the process
+	go io.Copy(io.Discard, lines) // ends with the process
 	t.Cleanup(func() { s.kill() })
 	return s
 }
@@ -138,7 +138,7 @@ func (s *server) stop(t *testing.T, signal syscall.Signal) int {
 	if err := s.command.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
-	s.command.Wait() //nolint:errcheck // the code tells
+	s.command.Wait() // the code tells
 	return s.command.ProcessState.ExitCode()
 }
 

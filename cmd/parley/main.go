@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -76,6 +75,3 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	c.AddCommand(commands...)
 	return c
 }
-
-// errSilent ends with a code of failure after everything was said.
-var errSilent = errors.New("")

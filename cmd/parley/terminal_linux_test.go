@@ -62,7 +62,7 @@ func onTerminal(t *testing.T, width, height int, args ...string) *terminal {
 		for {
 			n, err := master.Read(b)
 			term.mu.Lock()
-			term.screen.Write(b[:n]) //nolint:errcheck // never fails
+			term.screen.Write(b[:n]) // never fails
 			term.mu.Unlock()
 			if err != nil {
 				return // EIO: the program has ended
@@ -72,7 +72,7 @@ func onTerminal(t *testing.T, width, height int, args ...string) *terminal {
 	t.Cleanup(func() {
 		if c.ProcessState == nil {
 			c.Process.Kill()
-			c.Wait() //nolint:errcheck // killed
+			c.Wait() // killed
 		}
 		master.Close()
 	})
@@ -104,7 +104,7 @@ func (x *terminal) write(t *testing.T, keys string) {
 // end waits until the program has ended and gives its exit code.
 func (x *terminal) end(t *testing.T) int {
 	t.Helper()
-	x.command.Wait() //nolint:errcheck // the code tells
+	x.command.Wait() // the code tells
 	<-x.drained
 	return x.command.ProcessState.ExitCode()
 }
@@ -183,7 +183,7 @@ func TestLeavingATerminalLeavesItAsItWas(t *testing.T) {
 	s := serveOn(t, dir, "--demo")
 	for _, leave := range []func(x *terminal){
 		func(x *terminal) { x.write(t, "\x03") },
-		func(x *terminal) { x.command.Process.Signal(syscall.SIGTERM) }, //nolint:errcheck // end fails the test
+		func(x *terminal) { x.command.Process.Signal(syscall.SIGTERM) }, // end fails the test
 		func(*terminal) { s.stop(t, syscall.SIGKILL) },
 	} {
 		x := onTerminal(t, 60, 12, "chat", "--as", "ada", "--with", "bob", "--data", dir, "--server", s.address)

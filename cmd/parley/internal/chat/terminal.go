@@ -104,7 +104,7 @@ func (t *Terminal) Close() {
 	var b strings.Builder
 	t.eraseFooter(&b)
 	b.WriteString(pasteModeOff)
-	io.WriteString(t.w, b.String()) //nolint:errcheck // the terminal may be gone
+	io.WriteString(t.w, b.String()) // the terminal may be gone
 	t.drawn = false
 }
 
@@ -150,7 +150,7 @@ func (t *Terminal) paint(fn func(b *strings.Builder)) {
 	const prompt = "> "
 	visible, column := t.editor.view(t.width - 1 - len(prompt))
 	fmt.Fprintf(&b, "%s%s\r\x1b[%dC", prompt, visible, len(prompt)+column)
-	io.WriteString(t.w, b.String()) //nolint:errcheck // a terminal that is gone ends the input, too
+	io.WriteString(t.w, b.String()) // a terminal that is gone ends the input, too
 	t.drawn = true
 }
 

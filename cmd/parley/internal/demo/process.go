@@ -3,7 +3,6 @@ package demo
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,7 +75,7 @@ func start(program, dir, listen string) (*process, error) {
 	case <-time.After(startTimeout):
 	}
 	p.kill()
-	return nil, fmt.Errorf("%w: %s", errNotStarted, logTail(dir))
+	return nil, errNotStarted
 }
 
 // kill ends the process at once, with SIGKILL, and waits until it is gone.
