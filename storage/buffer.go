@@ -53,7 +53,6 @@ type buffer struct {
 	lastKey  packedKey         // the log that was written last, and its number
 	lastLog  int
 
-	begunAt       uint64 // index of the record that the buffer began with
 	record        Record // as of the last update
 	recordChanged bool
 }
@@ -61,7 +60,7 @@ type buffer struct {
 func newBuffer(pool *slabPool, before *buffer) *buffer {
 	b := &buffer{arena: arena{pool: pool}, names: map[string]int{}, lastLog: -1}
 	if before != nil {
-		b.record, b.begunAt = before.record, before.record.Index
+		b.record = before.record
 		b.entries = make([]entry, 0, len(before.entries))
 		b.open = make([]bufferedChunk, 0, len(before.open))
 		b.closed = make([]bufferedChunk, 0, len(before.closed))

@@ -34,6 +34,9 @@ func (s *Store) freezer() {
 		select {
 		case <-ticker.C:
 		case <-s.kick:
+			if !s.due() {
+				continue
+			}
 		case done := <-s.requests:
 			g.done = append(g.done, done)
 		case <-s.closing:

@@ -35,6 +35,7 @@ type Shard struct {
 	readers sync.Pool
 	applied atomic.Uint64 // index of the last update
 	wanted  atomic.Uint64 // the highest index that somebody waits to see ingested
+	begun   atomic.Uint64 // index at the last freeze: what is up to it is on its way
 
 	durableMu sync.Mutex
 	durable   Record
@@ -47,6 +48,7 @@ func newShard(store *Store, id uint32, first, last wire.Slot, record Record) *Sh
 	s.active.record = record
 	s.durable = record
 	s.applied.Store(record.Index)
+	s.begun.Store(record.Index)
 	s.readers.New = func() any { return new(Reader) }
 	return s
 }
@@ -72,7 +74,7 @@ func (s *Shard) WaitIngested(ctx context.Context, index uint64) error {
 		for wanted := s.wanted.Load(); wanted < index; wanted = s.wanted.Load() {
 			s.wanted.CompareAndSwap(wanted, index)
 		}
-		if s.applied.Load() >= index {
+		if s.awaited() {
 			s.store.kickFlush()
 		}
 		select {
@@ -120,9 +122,14 @@ func (s *Shard) update(fn func(w *Writer) error) (due bool, err error) {
 		return false, err
 	}
 	s.torn = nil
-	index, wanted := s.active.record.Index, s.wanted.Load()
-	s.applied.Store(index)
-	return index >= wanted && wanted > s.active.begunAt, nil
+	s.applied.Store(s.active.record.Index)
+	return s.awaited(), nil
+}
+
+// awaited reports whether somebody waits for what is applied and not yet frozen.
+func (s *Shard) awaited() bool {
+	wanted := s.wanted.Load()
+	return wanted > s.begun.Load() && s.applied.Load() >= wanted
 }
 
 // View runs fn with one moment of the shard. Views run beside each other, but not beside
@@ -151,6 +158,7 @@ func (s *Shard) freeze() *buffer {
 	b := s.active
 	s.frozen = append([]*buffer{b}, s.frozen...)
 	s.active = newBuffer(&s.store.slabs, b)
+	s.begun.Store(b.record.Index)
 	s.store.activeBytes.Add(-b.bytes())
 	s.store.frozenBytes.Add(b.bytes())
 	return b

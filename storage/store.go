@@ -26,7 +26,7 @@ type Options struct {
 	Path           string        // the state's own folder, DIR/state
 	FS             vfs.FS        // nil: the operating system's
 	Logger         *slog.Logger  // nil: slog.Default()
-	Fatal          func(error)   // told once when state cannot be written any more; must not return in production
+	Fatal          func(error)   // told once when state cannot be written any more; must not return in production, nor call the store
 	BufferBytesMax int64         // 0: BufferBytesDefault; all shards together
 	FlushInterval  time.Duration // 0: FlushIntervalDefault
 	CacheBytes     int64         // 0: CacheBytesDefault; uncompressed blocks
@@ -66,6 +66,9 @@ type Store struct {
 
 	mu     sync.Mutex
 	shards []*Shard // by first slot
+
+	// failMu guards failed alone: Pebble reports damage from within a read.
+	failMu sync.Mutex
 	failed error
 
 	activeBytes atomic.Int64
@@ -78,6 +81,8 @@ type Store struct {
 	exclusive   chan struct{}   // the mutex of flush and snapshot install; a channel, so that waiting for it is idle in a simulation
 	stopped     chan struct{}   // closed when the store is closed or has failed
 	closing     chan struct{}
+	closeOnce   sync.Once
+	closed      error // what closing gave
 	workers     sync.WaitGroup
 
 	thawMu sync.Mutex
@@ -183,8 +188,8 @@ func (s *Store) readRecord(first wire.Slot) (r shardRecord, ok bool, err error) 
 func (s *Store) Shard(id uint32, first, last wire.Slot) (*Shard, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed != nil {
-		return nil, s.failed
+	if err := s.reason(); err != nil {
+		return nil, err
 	}
 	if first > last || last >= wire.Slots {
 		return nil, fmt.Errorf("%w: shard %d, slots %d to %d", ErrShardRange, id, first, last)
@@ -233,27 +238,28 @@ func (s *Store) Flush(ctx context.Context) error {
 }
 
 // Close flushes, stops and closes the store. No update or view may be running or follow.
+// Closing again gives the same answer.
 func (s *Store) Close() error {
-	err := s.Flush(context.Background())
-	if errors.Is(err, ErrClosed) {
-		return nil
-	}
-	close(s.closing)
-	s.workers.Wait()
-	s.halt(ErrClosed)
-	s.mu.Lock()
-	shards := s.shards
-	s.mu.Unlock()
-	for _, shard := range shards {
-		shard.stop(ErrClosed)
-	}
-	return errors.Join(err, s.db.Close())
+	s.closeOnce.Do(func() {
+		err := s.Flush(context.Background())
+		close(s.closing)
+		s.workers.Wait()
+		s.halt(ErrClosed)
+		s.mu.Lock()
+		shards := s.shards
+		s.mu.Unlock()
+		for _, shard := range shards {
+			shard.stop(ErrClosed)
+		}
+		s.closed = errors.Join(err, s.db.Close())
+	})
+	return s.closed
 }
 
 // halt makes the store refuse everything from now on; false if it did already.
 func (s *Store) halt(reason error) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.failMu.Lock()
+	defer s.failMu.Unlock()
 	if s.failed != nil {
 		return false
 	}
@@ -264,8 +270,8 @@ func (s *Store) halt(reason error) bool {
 
 // reason says why the store has stopped.
 func (s *Store) reason() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.failMu.Lock()
+	defer s.failMu.Unlock()
 	return s.failed
 }
 
@@ -311,7 +317,8 @@ func (s *Store) admit() error {
 		}
 		bytes := s.activeBytes.Load()
 		limit := s.options.BufferBytesMax
-		if bytes < limit || bytes < 2*limit && len(s.permits) < FrozenMax {
+		// The freezer may be a moment late: an eighth more does not stop an update.
+		if bytes < limit || bytes < limit+limit/8 && len(s.permits) < FrozenMax {
 			return nil
 		}
 		if !waited {
@@ -323,6 +330,16 @@ func (s *Store) admit() error {
 		case <-s.stopped:
 		}
 	}
+}
+
+// due reports whether there is a reason to flush now: one flush may have served several kicks.
+func (s *Store) due() bool {
+	if s.full() {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.shards, (*Shard).awaited)
 }
 
 // thawed lets waiting updates go on.
