@@ -267,7 +267,7 @@ func TestUpdatesWaitForTheFlush(t *testing.T) {
 			updates.Add(1)
 		}
 	})
-	for s.counters.waits.Load() == 0 {
+	for len(s.permits) < FrozenMax || !s.full() {
 		time.Sleep(time.Millisecond)
 	}
 	m := s.Metrics()
@@ -275,9 +275,12 @@ func TestUpdatesWaitForTheFlush(t *testing.T) {
 	if m.ActiveBytes+m.FrozenBytes > 4*limit || len(s.permits) != FrozenMax || m.FrozenBytes == 0 {
 		t.Errorf("%d bytes active, %d frozen, %d generations", m.ActiveBytes, m.FrozenBytes, len(s.permits))
 	}
+	for s.counters.waits.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
 	before := updates.Load()
 	<-s.exclusive
-	for updates.Load() == before {
+	for updates.Load() < before+2 {
 		time.Sleep(time.Millisecond)
 	}
 	close(stop)
