@@ -292,6 +292,7 @@ func (c *core) appendSends(dst []byte, start int) []byte {
 		correlation := c.nextCorrelation()
 		dst = wire.AppendSend(dst, &wire.Send{Correlation: correlation, Ref: s.Ref, Counter: s.Counter, Content: s.Content})
 		c.flights[correlation] = flight{s, l.attempt}
+		s.flights++
 		s.loose++
 		l.flying++
 		l.flights++

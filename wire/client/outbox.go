@@ -81,6 +81,7 @@ const (
 	// order, the epoch of Key and counters from its counter on.
 	OutboxRenumber OutboxChangeKind = 7
 	OutboxSwitch   OutboxChangeKind = 8 // no entry of an epoch before Epoch is left: its own are sent from now on
+	OutboxRefuse   OutboxChangeKind = 9 // the entry of Key was refused for good
 )
 
 // An OutboxChange is one step in the life of an outbox.
@@ -140,7 +141,7 @@ func (x *outboxIndex) apply(c *OutboxChange) {
 	switch c.Kind {
 	case OutboxAdd:
 		x.put(c.Entry)
-	case OutboxRemove:
+	case OutboxRemove, OutboxRefuse:
 		x.remove(c.Key)
 	case OutboxRenew:
 		x.epoch = c.Key.Epoch

@@ -139,7 +139,7 @@ func (s *fileOutbox) write(changes []OutboxChange) error {
 	durable := false
 	for i := range changes {
 		switch changes[i].Kind {
-		case OutboxAdd, OutboxRenew, OutboxRenumber, OutboxSwitch:
+		case OutboxAdd, OutboxRenew, OutboxRenumber, OutboxSwitch, OutboxRefuse:
 			durable = true
 		}
 		s.index.apply(&changes[i])

@@ -147,7 +147,7 @@ func parseChanges(src []byte) ([]OutboxChange, error) {
 			c.Key, c.From = r.key(), r.fixed64()
 		case OutboxIdentity:
 			c.User, c.Device, c.ClusterEpoch = wire.ID(r.uint()), wire.ID(r.uint()), r.uint()
-		case OutboxRemove, OutboxRenew, OutboxCounter, OutboxHole, OutboxSwitch:
+		case OutboxRemove, OutboxRenew, OutboxCounter, OutboxHole, OutboxSwitch, OutboxRefuse:
 			c.Key = r.key()
 		default:
 			r.bad = true

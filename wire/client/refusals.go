@@ -29,6 +29,8 @@ func (c *core) refusedSend(e *wire.Error) bool {
 		c.lose(e, 0)
 		return true
 	case s.finished:
+	case s.flights > 0 && e.Code.Class() == wire.ClassPermanent:
+		// Another copy is on its way, and may be taken where this one was not.
 	case e.Code == wire.CodeUnknownOutcome:
 		s.unknown = true
 		c.poison(l)
@@ -36,7 +38,7 @@ func (c *core) refusedSend(e *wire.Error) bool {
 		c.reused(s, e)
 	case e.Code.Class() == wire.ClassPermanent:
 		c.refuse(s, clean(e))
-	case f.attempt != l.attempt || l.hole != 0 || l.search != nil:
+	case f.attempt != l.attempt || l.hole != 0 && s.Counter > l.hole || l.search != nil:
 		// It belongs to an order that was given up meanwhile.
 	case e.Code == wire.CodeOutOfOrder:
 		c.outOfOrder(s)
@@ -106,7 +108,7 @@ func (c *core) refuse(s *send, err error) {
 	}
 	l.fresh = l.fresh || s.loose > 0 // a copy of it may still take the counter
 	fresh := l.fresh
-	c.finish(s, Sent{}, err)
+	c.finishRefused(s, err)
 	if behind {
 		c.setHole(l, hole)
 		return
@@ -212,7 +214,7 @@ func (c *core) reused(s *send, e *wire.Error) {
 	l := s.lane
 	if s.moved {
 		c.renew()
-		c.finish(s, Sent{}, fmt.Errorf("%w: %w", errShared, clean(e)))
+		c.finishRefused(s, fmt.Errorf("%w: %w", errShared, clean(e)))
 	}
 	s.moved = true
 	if len(l.sends) > 0 {

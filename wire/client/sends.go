@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -29,7 +30,16 @@ type outbox struct {
 	stored   uint64
 	unstored []*send // in order of their batch
 	batch    []OutboxChange
+	reports  []report // of refusals, in order of their batch
 	storeErr error
+}
+
+// A report is a refusal that the program is told of once it is stored: a crash must not
+// bring back, and send, what was called failed.
+type report struct {
+	batch   uint64
+	pending *Pending
+	err     error
 }
 
 // An outboxEpoch is one name of the outbox with the last counters used under it.
@@ -67,7 +77,8 @@ type send struct {
 	pending  *Pending
 	lane     *lane
 	batch    uint64 // of changes that must be stored first
-	loose    int    // copies on their way, or lost, that the server may still accept
+	flights  int    // copies on their way in this session
+	loose    int    // those, and lost ones, that the server may still accept
 	unknown  bool   // the server has said that it does not know
 	moved    bool   // another message had taken its counter
 	finished bool
@@ -219,6 +230,16 @@ func (c *core) wrote(now time.Time, err error) {
 		}
 	}
 	c.unstored = append(c.unstored[:0:0], c.unstored[n:]...)
+	c.report(c.stored)
+}
+
+// report tells the refusals that are stored.
+func (c *core) report(stored uint64) {
+	for len(c.reports) > 0 && c.reports[0].batch <= stored {
+		r := c.reports[0]
+		c.reports = c.reports[1:]
+		c.do(action{kind: actionFinish, pending: r.pending, err: r.err})
+	}
 }
 
 // storeFailed gives up what is not stored; what is, is sent.
@@ -231,6 +252,7 @@ func (c *core) storeFailed(err error) {
 		}
 	}
 	c.unstored = nil
+	c.report(math.MaxUint64)
 }
 
 // waitingSends are the sends without an outcome.
@@ -297,6 +319,7 @@ func (c *core) land(correlation uint64) (flight, bool) {
 	f, ok := c.flights[correlation]
 	if ok {
 		delete(c.flights, correlation)
+		f.send.flights--
 		f.send.lane.flights--
 		c.progressAt = c.now
 	}
@@ -305,6 +328,9 @@ func (c *core) land(correlation uint64) (flight, bool) {
 
 // landAll takes back everything at the end of a session.
 func (c *core) landAll() {
+	for _, f := range c.flights {
+		f.send.flights = 0
+	}
 	clear(c.flights)
 	for _, l := range c.allLanes() {
 		l.flying, l.flights = 0, 0
@@ -343,6 +369,23 @@ func (c *core) landed(l *lane) {
 
 // finish gives a send its outcome.
 func (c *core) finish(s *send, sent Sent, err error) {
+	c.store(OutboxChange{Kind: OutboxRemove, Key: s.Key})
+	c.do(action{kind: actionFinish, pending: s.pending, sent: sent, err: err})
+	c.unlane(s)
+}
+
+// finishRefused gives a send the outcome that the server has refused it for good.
+func (c *core) finishRefused(s *send, err error) {
+	c.store(OutboxChange{Kind: OutboxRefuse, Key: s.Key})
+	c.reports = append(c.reports, report{c.storing + 1, s.pending, err})
+	c.unlane(s)
+	if c.storeErr != nil {
+		c.report(math.MaxUint64)
+	}
+}
+
+// unlane takes a send with an outcome out of its lane.
+func (c *core) unlane(s *send) {
 	l := s.lane
 	i := slices.Index(l.sends, s)
 	l.sends = slices.Delete(l.sends, i, i+1)
@@ -353,8 +396,6 @@ func (c *core) finish(s *send, sent Sent, err error) {
 	c.messages--
 	c.bytes -= len(s.Content.Bytes)
 	c.epochOf(s).sends--
-	c.store(OutboxChange{Kind: OutboxRemove, Key: s.Key})
-	c.do(action{kind: actionFinish, pending: s.pending, sent: sent, err: err})
 	if len(l.sends) == 0 && l.search == nil {
 		delete(c.lanes, l.ref)
 		l.resume = time.Time{}
@@ -376,6 +417,7 @@ func (c *core) abandon(err error) {
 			c.do(action{kind: actionFinish, pending: s.pending, err: err})
 		}
 	}
+	c.report(math.MaxUint64)
 	clear(c.lanes)
 	c.ready, c.sleeping, c.unstored = nil, nil, nil
 	c.messages, c.bytes = 0, 0

@@ -19,7 +19,7 @@ const (
 	alice     = wire.ID(1)
 	bob       = wire.ID(2)
 	carol     = wire.ID(3)
-	stranger  = wire.ID(9) // no such user
+	stranger  = wire.ID(9) // no such user, at times
 )
 
 // A sim runs a core against a world, one small step after the other, in an order that
@@ -46,8 +46,9 @@ type sim struct {
 	begins    map[wire.Ref]uint64 // known by this process from where messages are events
 	seen      map[wire.Ref]uint64
 	receipts  map[wire.Ref]*[4]uint64
-	evictions bool              // outcomes may be unknown
-	regress   map[wire.Ref]bool // the cluster has lost the end of it, and the program was not told yet
+	views     map[wire.Ref]*wire.ConversationState // what a program shows that believes each event
+	evictions bool                                 // outcomes may be unknown
+	regress   map[wire.Ref]bool                    // the cluster has lost the end of it, and the program was not told yet
 	trace     []string
 }
 
@@ -94,6 +95,7 @@ func (s *sim) start() {
 		s.fail("the store is wrong: %v", err)
 	}
 	s.core = newCore(&s.options, s.limits, rand.New(rand.NewPCG(s.random.Uint64(), 2)), state)
+	s.views = map[wire.Ref]*wire.ConversationState{}
 	s.begins, s.seen, s.receipts = map[wire.Ref]uint64{}, map[wire.Ref]uint64{}, map[wire.Ref]*[4]uint64{}
 	// The restored sends belong to what was queued before, by their contents.
 	for _, p := range s.core.restored {
@@ -113,7 +115,7 @@ func (s *sim) start() {
 	for _, q := range s.queued {
 		if !q.done && q.pending == nil {
 			q.done, q.lost = true, true
-			if q.kept {
+			if q.kept && q.ref != wire.DirectRef(stranger) { // else it was refused, and nobody was left to be told
 				s.fail("the store has lost %q", q.content.Bytes)
 			}
 		}
@@ -309,6 +311,8 @@ func (s *sim) consume() bool {
 		s.consumeMessage(e)
 	case *ConversationEvent:
 		s.log("event conversation %d head %d begin %d first %v", e.State.Ref, e.State.Head, e.Begin, e.First)
+		view := e.State
+		s.views[e.State.Ref] = &view
 		if e.First {
 			s.begins[e.State.Ref], s.seen[e.State.Ref] = e.Begin, e.Begin
 			s.receipts[e.State.Ref] = &[4]uint64{}
@@ -326,6 +330,7 @@ func (s *sim) consume() bool {
 			s.fail("receipt %+v after %v", e, r)
 		}
 		r[e.Kind] = e.Position
+		see(s.views[e.Ref], e)
 		if e.Kind <= wire.Read && e.Position > s.world.logs[e.Ref.Conversation(alice)].head() {
 			s.fail("receipt %+v beyond the head", e)
 		}
@@ -335,6 +340,17 @@ func (s *sim) consume() bool {
 	s.core.handed()
 	s.perform()
 	return true
+}
+
+// see takes a receipt as a program does.
+func see(view *wire.ConversationState, e *ReceiptEvent) {
+	switch e.Kind {
+	case wire.Read:
+		view.OtherRead = e.Position
+		view.OtherDelivered = max(view.OtherDelivered, e.Position)
+	case wire.Delivered:
+		view.OtherDelivered = e.Position
+	}
 }
 
 func (s *sim) consumeMessage(e *MessageEvent) {
@@ -472,7 +488,7 @@ func (s *sim) checkSend(q *simSend, last map[wire.Ref]uint64) {
 		s.fail("%q was acknowledged at %d and is at %v", q.content.Bytes, q.sent.Sequence, at)
 	case errors.Is(q.err, ErrUnknownOutcome) && !s.evictions:
 		s.fail("%q has an unknown outcome", q.content.Bytes)
-	case q.err != nil && !errors.Is(q.err, ErrUnknownOutcome) && (len(at) > 0 || s.world.users[q.ref.ID()] != ""):
+	case q.err != nil && !errors.Is(q.err, ErrUnknownOutcome) && (len(at) > 0 || q.ref != wire.DirectRef(stranger)):
 		s.fail("%q failed with %v and is at %v", q.content.Bytes, q.err, at)
 	}
 	if len(at) == 1 {
@@ -497,6 +513,9 @@ func (s *sim) checkState(ref wire.Ref, log *worldLog) {
 	}
 	if lastOther > s.begins[ref] && want.Delivered < lastOther {
 		s.fail("conversation %d is delivered up to %d, the last message of the other is %d", ref, want.Delivered, lastOther)
+	}
+	if view := s.views[ref]; view.OtherDelivered != want.OtherDelivered || view.OtherRead != want.OtherRead {
+		s.fail("conversation %d is shown as %+v, want %+v", ref, *view, want)
 	}
 	if r := s.receipts[ref]; r[wire.Read] > want.OtherRead || r[wire.Delivered] > want.OtherDelivered {
 		s.fail("conversation %d has receipts %v, want at most %+v", ref, r, want)
@@ -546,6 +565,8 @@ func (s *sim) step(i int) {
 		}
 	case n < 99:
 		s.ownRead()
+	case s.random.IntN(4) == 0:
+		s.world.users[stranger] = [...]string{"", "stranger"}[s.random.IntN(2)]
 	case s.random.IntN(s.calm) == 0:
 		s.crash()
 	}

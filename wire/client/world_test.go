@@ -374,8 +374,12 @@ func (w *world) move(log *worldLog, user wire.ID, kind wire.CursorKind, position
 				told += wire.OwnDelivered
 			}
 			w.each(member, func(p *peer) {
-				if p != from {
-					p.out = wire.AppendReceipt(p.out, &wire.Receipt{Ref: log.conversation.Ref(member), Position: position, Kind: told, Time: w.now})
+				switch ref := log.conversation.Ref(member); {
+				case p == from:
+				case w.chance(w.faults.headForPush):
+					p.out = wire.AppendHead(p.out, &wire.Head{Ref: ref, Sequence: log.head(), Revision: log.head()})
+				default:
+					p.out = wire.AppendReceipt(p.out, &wire.Receipt{Ref: ref, Position: position, Kind: told, Time: w.now})
 				}
 			})
 		}
