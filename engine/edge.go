@@ -217,7 +217,8 @@ func (e *edge) refuse(h reactor.Handle, correlation uint64, code wire.Code) {
 
 func (e *edge) cursor(s *seat, c *wire.Cursor) {
 	if e.node.diskFull.Load() {
-		return // sent again after a resume, until a sync covers it
+		e.fail(s, 0, wire.CodeDiskFull)
+		return
 	}
 	conversation := c.Ref.Conversation(s.User)
 	r := e.node.replicaOf(conversation.Slot())

@@ -139,10 +139,11 @@ func (e *edge) head(item headItem) {
 
 // backlog is where pushes for a session that reads slowly go; nil if it keeps up.
 func (e *edge) backlog(s *seat) *delivery.Backlog {
-	if !e.loop.Blocked(s.handle) {
+	// What waits already goes first, even if the kernel takes more by now: Writable comes.
+	b := e.backlogs[s.handle]
+	if b == nil && !e.loop.Blocked(s.handle) {
 		return nil
 	}
-	b := e.backlogs[s.handle]
 	if b == nil {
 		b = &delivery.Backlog{}
 		e.backlogs[s.handle] = b

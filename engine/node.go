@@ -223,36 +223,12 @@ func (n *Node) Effects(e *shard.Effects) {
 }
 
 // listed tells a user's sessions of a conversation that came to the user's list: a sync
-// that looked at the list before could not know of it.
+// that looked at the list before could not know of it. The row is there because of the
+// first message, so this much is sure; a page of the history says how far it reaches.
 func (n *Node) listed(l shard.ListedEffect) {
-	entries := n.sessions.Append(nil, l.User)
-	if len(entries) == 0 {
-		return
-	}
-	tell := func(item func(reactor.Handle) any) {
-		for _, entry := range entries {
-			h := reactor.Handle(entry.Handle)
-			n.post(h, item(h))
-		}
-	}
-	resync := func() {
-		tell(func(h reactor.Handle) any {
-			return closeItem{handle: h, code: wire.CodeSlow, reason: "the list of conversations changed: sync again"}
-		})
-	}
-	ok := n.readers.submit(func() {
-		state, exists, err := n.replicaOf(l.Conversation.Slot()).State(l.User, l.Conversation, false)
-		if err != nil {
-			resync()
-			return
-		}
-		if exists {
-			head := wire.Head{Ref: l.Conversation.Ref(l.User), Sequence: state.Head, Revision: state.Revision}
-			tell(func(h reactor.Handle) any { return headItem{handle: h, head: head} })
-		}
-	})
-	if !ok {
-		resync()
+	for _, entry := range n.sessions.Append(nil, l.User) {
+		h := reactor.Handle(entry.Handle)
+		n.post(h, headItem{handle: h, head: wire.Head{Ref: l.Conversation.Ref(l.User), Sequence: 1, Revision: 1}})
 	}
 }
 
@@ -341,11 +317,11 @@ func (n *Node) close() error {
 		done(n.server.Close())
 	}
 	n.tasks.Wait()
+	if n.raft != nil {
+		done(n.raft.Close()) // reads that wait for authorization end
+	}
 	if n.readers != nil {
 		n.readers.close()
-	}
-	if n.raft != nil {
-		done(n.raft.Close())
 	}
 	for _, r := range n.replicas {
 		if r.Shard != nil {

@@ -128,11 +128,14 @@ func startGroup(n *Node, c GroupConfig) (*Group, error) {
 func (g *Group) open() error {
 	settings := g.groupSettings()
 	snaps := &snapshots{record: g.config.Machine.Record}
-	empty, err := hraft.HasExistingState(g.log, g.log, snaps)
+	if err := g.forgetHalfABootstrap(); err != nil {
+		return err
+	}
+	exists, err := hraft.HasExistingState(g.log, g.log, snaps)
 	if err != nil {
 		return err
 	}
-	if empty = !empty; empty && len(g.config.Servers) > 0 {
+	if !exists && len(g.config.Servers) > 0 {
 		var c hraft.Configuration
 		for _, s := range g.config.Servers {
 			c.Servers = append(c.Servers, hraft.Server{ID: hraft.ServerID(s), Address: hraft.ServerAddress(s)})
@@ -156,6 +159,29 @@ func (g *Group) open() error {
 	}
 	g.raft = r
 	return nil
+}
+
+// forgetHalfABootstrap undoes what a crash in the middle of the very first start leaves:
+// BootstrapCluster writes term 1, then the first entry, and with the term alone the group
+// counts as begun but has no voters, for ever. A replica that has no entry, no record and
+// never voted has promised nobody anything in term 1.
+func (g *Group) forgetHalfABootstrap() error {
+	if len(g.config.Servers) == 0 || g.config.Machine.Record().Index > 0 {
+		return nil
+	}
+	last, err := g.log.LastIndex()
+	if err != nil || last > 0 {
+		return err
+	}
+	term, err := g.log.GetUint64([]byte(stableTerm))
+	if err != nil || term != 1 {
+		return err
+	}
+	vote, err := g.log.GetUint64([]byte(stableVoteTerm))
+	if err != nil || vote > 0 {
+		return err
+	}
+	return g.log.SetUint64([]byte(stableTerm), 0)
 }
 
 // elected waits for the leadership of a group that has no other voter.

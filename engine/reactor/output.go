@@ -36,6 +36,9 @@ const (
 )
 
 const (
+	// flushBytes is when a turn that may sends off what it has for one session: beyond it
+	// nothing is saved by waiting, and what the kernel refuses is known in time.
+	flushBytes = 64 << 10
 	// arenaBytesMax is when a turn that may sends off what it has: a burst for all
 	// sessions must not need memory for all of them at once.
 	arenaBytesMax = 4 << 20
@@ -187,7 +190,9 @@ func (l *Loop) write(r *record, bytes []byte, raw bool) {
 		l.doom(r)
 		return
 	}
-	if len(l.output.arena) > arenaBytesMax && l.output.flushable {
+	if (len(l.output.arena) > arenaBytesMax || l.output.pending(r) > flushBytes) && l.output.flushable {
+		// What the kernel takes now is not queued, and what it does not take is Blocked: a
+		// burst within one turn must not make a quick reader look like a slow one.
 		l.flush()
 		if r.state != stateOpen {
 			return

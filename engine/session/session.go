@@ -1,6 +1,10 @@
 package session
 
-import "parley/wire"
+import (
+	"bytes"
+
+	"parley/wire"
+)
 
 // A State is where a session stands between handshake and close.
 type State uint8
@@ -74,8 +78,7 @@ type Action struct {
 	Request any
 }
 
-// Message takes one WebSocket message and appends what is to be done to out. frames is
-// scratch space for the replies.
+// Message takes one WebSocket message and appends what is to be done to out.
 func (s *Session) Message(payload []byte, host Host, out []Action) []Action {
 	for len(payload) > 0 && s.State != Closed {
 		frame, rest, err := wire.NextFrame(payload)
@@ -212,6 +215,7 @@ func (s *Session) sync(f wire.Frame, out []Action) []Action {
 	}
 	s.Reads++
 	s.State = Live
+	q.Token = bytes.Clone(q.Token) // a reader looks at it when the message is gone
 	return append(out, Action{Kind: Sync, Request: &q})
 }
 

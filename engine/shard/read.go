@@ -52,7 +52,11 @@ func (s *Shard) Changed(user wire.ID, since uint64) (states []Changed, index uin
 		}
 		err = s.config.Store.View(func(r *storage.Reader) (err error) {
 			for i := 0; i < len(part) && err == nil; i++ {
-				part[i].State, _, err = state(r, user, part[i].Conversation)
+				var changed uint64
+				part[i].State, changed, _, err = state(r, user, part[i].Conversation)
+				// The state may be of a later message than the row: so must be its index, or a
+				// reader that pages by both would take it for one that it has told.
+				part[i].Index = max(part[i].Index, changed)
 			}
 			return err
 		})
@@ -67,7 +71,7 @@ func (s *Shard) State(user wire.ID, c wire.Conversation, preview bool) (v wire.C
 		return v, false, nil
 	}
 	err = s.view(c.Slot(), func(r *storage.Reader) (err error) {
-		v, ok, err = state(r, user, c)
+		v, _, ok, err = state(r, user, c)
 		if err == nil && ok && preview {
 			v.Preview, err = previewOf(r, c, v.Ref, v.Head)
 		}
@@ -78,26 +82,26 @@ func (s *Shard) State(user wire.ID, c wire.Conversation, preview bool) (v wire.C
 
 // state reads a conversation as a member sees it. Unread are the others' messages after
 // the read cursor, counted exactly: all messages after it, less one's own.
-func state(r *storage.Reader, user wire.ID, c wire.Conversation) (v wire.ConversationState, ok bool, err error) {
+func state(r *storage.Reader, user wire.ID, c wire.Conversation) (v wire.ConversationState, changed uint64, ok bool, err error) {
 	record, ok, err := r.Conversation(c)
 	if err != nil || !ok {
-		return v, false, err
+		return v, 0, false, err
 	}
 	own, _, err := r.Member(c, user)
 	if err != nil {
-		return v, false, err
+		return v, 0, false, err
 	}
 	other := own
 	if c.A != c.B {
 		if other, _, err = r.Member(c, c.Peer(user)); err != nil {
-			return v, false, err
+			return v, 0, false, err
 		}
 	}
 	v = wire.ConversationState{Ref: c.Ref(user), Head: record.Head, Revision: record.Revision, Time: record.Time,
 		Delivered: own.Delivered.Position, Read: own.Read.Position,
 		OtherDelivered: other.Delivered.Position, OtherRead: other.Read.Position}
 	v.Unread, err = unread(r, user, c, &record, v.Read)
-	return v, true, err
+	return v, record.Changed, true, err
 }
 
 func unread(r *storage.Reader, user wire.ID, c wire.Conversation, record *storage.Conversation, read uint64) (uint64, error) {
