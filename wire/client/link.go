@@ -26,6 +26,7 @@ type link struct {
 	out     chan outgoing // at most one at a time
 	written chan error    // the answer to each of out but the last
 	failure error         // why in was closed; read it after that
+	silent  chan struct{} // closed when nothing will be written any more
 	pongs   chan []byte   // payloads of pings, the last one only
 	quit    chan struct{} // closed by stop
 	once    sync.Once
@@ -95,7 +96,7 @@ func upgrade(ctx context.Context, o *Options, conn net.Conn, to address) (*link,
 		reader = bufio.NewReader(conn)
 	}
 	return &link{conn: conn, reader: reader, in: make(chan []byte), out: make(chan outgoing, 1), written: make(chan error, 1),
-		pongs: make(chan []byte, 1), quit: make(chan struct{})}, nil
+		silent: make(chan struct{}), pongs: make(chan []byte, 1), quit: make(chan struct{})}, nil
 }
 
 // upgradeError tells a server that is busy from one that is no Parley.
@@ -132,12 +133,14 @@ func (l *link) farewell(status ws.StatusCode) {
 	case <-late.C:
 		return
 	}
-	for {
+	for in, silent := l.in, l.silent; in != nil || silent != nil; {
 		select {
-		case _, ok := <-l.in:
+		case _, ok := <-in:
 			if !ok {
-				return
+				in = nil
 			}
+		case <-silent:
+			silent = nil
 		case <-late.C:
 			return
 		}
@@ -219,6 +222,7 @@ func (l *link) control(h ws.Header) error {
 // write writes what comes by out, one system call each, and pongs.
 func (l *link) write() {
 	defer l.running.Done()
+	defer close(l.silent)
 	var buffer []byte
 	for {
 		var frame ws.Frame
