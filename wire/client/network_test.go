@@ -19,7 +19,14 @@ import (
 	"parley/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The real server's event loops share a pool of goroutines that lives as long as the process.
+func TestMain(m *testing.M) {
+	const pool = "github.com/panjf2000/ants/v2."
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(pool+"(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreAnyFunction(pool+"(*poolCommon).ticktock"),
+		goleak.IgnoreAnyFunction(pool+"(*goWorker).run.func1"))
+}
 
 // A network is a world that is reached over WebSockets on pipes. A test that runs in a
 // synctest bubble sees a client with all its goroutines and timers, and no time passes.
