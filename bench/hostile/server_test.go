@@ -29,6 +29,9 @@ import (
 // patience bounds every wait for what must happen; it is never what a test measures.
 const patience = 60 * time.Second
 
+// startPatience bounds the start of a server: of an empty folder or a small one.
+const startPatience = 20 * time.Second
+
 // The exit codes that `parley exit-codes` documents.
 const (
 	exitUsage = 2
@@ -113,6 +116,7 @@ type server struct {
 	address, admin string // empty: it did not get to serve
 	log            string // the file of its standard error
 	exited         chan struct{}
+	stuck          bool // it did neither serve nor end, and was killed
 	expected       bool // its end was looked at, and is as the test wants it
 	devices        wire.ID
 }
@@ -123,7 +127,7 @@ var servesLine = regexp.MustCompile(`^parley serves ws://(\S+) \(admin http://(\
 func launch(t testing.TB, dir string, env []string, flags ...string) *server {
 	t.Helper()
 	args := []string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-spread", "0s", "--log-level", "warn",
-		"--disk-reserve-bytes", "1MiB", "--shards", "4"}
+		"--disk-reserve-bytes", "1MiB", "--shards", strconv.Itoa(shards)}
 	s := &server{dir: dir, log: filepath.Join(t.TempDir(), "log"), exited: make(chan struct{}), devices: 1000}
 	s.command = command(t, env, append(args, flags...)...)
 	log, err := os.Create(s.log)
@@ -156,9 +160,9 @@ func launch(t testing.TB, dir string, env []string, flags ...string) *server {
 		} else {
 			s.wait(t)
 		}
-	case <-time.After(patience):
-		s.command.Process.Kill()
-		t.Fatalf("the server neither serves nor ends: %s", s.text())
+	case <-time.After(startPatience):
+		s.stuck = true
+		s.kill(t)
 	}
 	return s
 }
@@ -239,6 +243,9 @@ func (s *server) refused(t testing.TB, code int, sentence ...string) {
 	t.Helper()
 	if s.address != "" {
 		t.Fatalf("the server started, want code %d", code)
+	}
+	if s.stuck {
+		t.Fatalf("the server neither serves nor ends, want code %d: %s", code, s.text())
 	}
 	text := s.text()
 	last := text[strings.LastIndex("\n"+strings.TrimSpace(text), "\n"):]
