@@ -65,7 +65,9 @@ func (s *Shard) startCourier(term uint64) {
 		})
 	})
 	if err != nil {
-		s.log.Error("rows for other shards cannot be read", "shard", s.config.ID, "term", term, "error", err)
+		// Without a courier lists would miss conversations in silence: the next entry stops the node.
+		s.failed = fmt.Errorf("shard %d: read the rows for other shards at term %d: %w", s.config.ID, term, err)
+		s.log.Error("the shard stops", "error", s.failed)
 		return
 	}
 	s.courier = newCourier(s.config.Deliver, s.queue.control, s.log.With("shard", s.config.ID))

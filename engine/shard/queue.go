@@ -2,27 +2,32 @@ package shard
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"parley/raft"
 	"parley/wire"
 )
 
-// Errors of a queue. All mean: nothing was decided, try again.
+// Errors of a queue. All but the last mean: nothing was decided, try again.
 var (
 	ErrOverloaded = errors.New("shard: queue is full")
 	ErrNotLeader  = errors.New("shard: this replica does not lead")
 	ErrClosed     = errors.New("shard: closed")
+	ErrBadCommand = errors.New("shard: not a command for this shard")
 )
 
 // CodeOf is the code that refuses a send or a cursor which the queue did not take, or
-// whose entry failed. It is always one of those that say: again, under the same counter.
+// whose entry failed. But for ErrBadCommand, a defect of the caller, it is one of those
+// that say: again, under the same counter.
 func CodeOf(err error) wire.Code {
 	switch {
 	case errors.Is(err, ErrOverloaded):
 		return wire.CodeOverloaded
 	case errors.Is(err, ErrNotLeader), errors.Is(err, raft.ErrNotLeader), errors.Is(err, ErrClosed), errors.Is(err, raft.ErrClosed):
 		return wire.CodeNotLeader
+	case errors.Is(err, ErrBadCommand):
+		return wire.CodeMalformed
 	}
 	return wire.CodeTimeout
 }
@@ -99,6 +104,15 @@ func NewQueue(nonce uint64, now func() wire.Time, kick func()) *Queue {
 	return &Queue{now: now, kick: kick, nonce: nonce &^ (1<<32 - 1)}
 }
 
+// encodable reports whether identifiers survive being encoded. A command that cannot be
+// decoded must never get into the log: every replica would stop on it, for good.
+func encodable(c wire.Conversation, user wire.ID) bool {
+	if !user.Valid() || !c.A.Valid() {
+		return false
+	}
+	return c.Kind == wire.Direct && c.A <= c.B && c.B.Valid() || c.Kind == wire.Group && c.B == 0
+}
+
 // usable tells why the queue takes nothing, if so; the mutex is held.
 func (q *Queue) usable() error {
 	switch {
@@ -112,6 +126,9 @@ func (q *Queue) usable() error {
 
 // Send queues a message without waking the group: a caller with several calls Kick once.
 func (q *Queue) Send(m *Send) error {
+	if !encodable(m.Conversation, m.Author) || !m.Device.Valid() {
+		return fmt.Errorf("%w: send by %d.%d to %v", ErrBadCommand, m.Author, m.Device, m.Conversation)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.usable(); err != nil {
@@ -122,6 +139,9 @@ func (q *Queue) Send(m *Send) error {
 
 // Cursor queues a moved cursor, folded with one that still waits.
 func (q *Queue) Cursor(c *Cursor) error {
+	if !encodable(c.Conversation, c.User) || c.Kind > wire.Read || c.Position > wire.NumberMax {
+		return fmt.Errorf("%w: cursor of %d in %v", ErrBadCommand, c.User, c.Conversation)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.usable(); err != nil {

@@ -12,11 +12,8 @@ import (
 	"parley/wire"
 )
 
-// Errors of a shard's configuration and of what other shards send.
-var (
-	ErrConfig     = errors.New("shard: store, clock, sink and a range of slots are needed")
-	ErrBadCommand = errors.New("shard: not a command for this shard")
-)
+// ErrConfig reports a Config that cannot work.
+var ErrConfig = errors.New("shard: store, clock, sink and a range of slots are needed")
 
 // Config is what a shard is made of.
 type Config struct {
@@ -130,7 +127,8 @@ func (s *Shard) Receive(command []byte) <-chan error {
 // Close refuses whoever still waits. The Raft group is closed before.
 func (s *Shard) Close() error {
 	s.stopCourier()
-	s.dismiss(s.queue.close())
+	waiting, controls := s.queue.close()
+	s.dismissWith(wire.CodeTimeout, ErrClosed, waiting, controls) // entries in flight are among them
 	return nil
 }
 
@@ -245,9 +243,10 @@ func (s *Shard) Failed(handle any, err error) {
 	s.refuse(b, err)
 }
 
-// refuse tells everybody in a batch to try again.
+// refuse tells everybody in a batch to try again. The code is TIMEOUT whatever err is:
+// the entry may be applied later, and any other code lets a client number anew.
 func (s *Shard) refuse(b *batch, err error) {
-	s.dismissWith(CodeOf(err), err, b.origins, b.controls)
+	s.dismissWith(wire.CodeTimeout, err, b.origins, b.controls)
 	s.queue.release(b)
 }
 
