@@ -3,7 +3,9 @@ package shard
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"os"
 	"testing"
 
 	"parley/raft"
@@ -110,7 +112,7 @@ func TestBadEntryStopsTheReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	effects := r.sink.take()
-	if len(effects) != 1 || len(effects[0].Refused) != 1 || effects[0].Refused[0].Code.Class() != wire.ClassRetry {
+	if len(effects) != 1 || len(effects[0].Refused) != 1 || effects[0].Refused[0].Code != wire.CodeTimeout {
 		t.Fatalf("who waited was told %+v", effects)
 	}
 }
@@ -189,4 +191,43 @@ func FuzzApply(f *testing.F) {
 		}
 		r.flush()
 	})
+}
+
+// TestEncodingIsFrozen compares an entry and a hash of a forgotten outbox with those of
+// the first version: logs and records of it must be read for ever.
+func TestEncodingIsFrozen(t *testing.T) {
+	const path = "testdata/entry_v1.hex"
+	got := hex.EncodeToString(sampleEntry()) + "\n"
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || got != string(want) {
+		t.Fatalf("the encoding of an entry has changed (%v):\n%s\n%s", err, got, want)
+	}
+	v := conversation{key: wire.DirectConversation(3, 4)}
+	if a, b := v.hash(3, 17, 0xfeedface), v.hash(4, 17, 0xfeedface); a != 0x8b74fe6a || b != 0x8dd4cf51 {
+		t.Fatalf("hashes of outboxes have changed: %#x %#x", a, b)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	r := newReplica(t, 0, 0, wire.Slots-1)
+	good := r.shard.config
+	for name, spoil := range map[string]func(*Config){
+		"store": func(c *Config) { c.Store = nil },
+		"clock": func(c *Config) { c.Now = nil },
+		"sink":  func(c *Config) { c.Sink = nil },
+		"order": func(c *Config) { c.First, c.Last = 5, 4 },
+		"slots": func(c *Config) { c.Last = wire.Slots },
+		"id":    func(c *Config) { c.ID = shardIDMax + 1 },
+	} {
+		bad := good
+		spoil(&bad)
+		if _, err := Open(bad); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

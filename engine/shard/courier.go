@@ -138,7 +138,9 @@ func (c *courier) next(target wire.Slot) (command, removal []byte, count int) {
 }
 
 // persist tries until it succeeds, waiting longer each time; false: the courier stops.
+// It complains once, when it waits as long as it ever will.
 func (c *courier) persist(target wire.Slot, what string, try func() error) bool {
+	told := false
 	for wait := courierRetryMin; ; wait = min(2*wait, courierRetryMax) {
 		err := try()
 		if err == nil {
@@ -147,7 +149,8 @@ func (c *courier) persist(target wire.Slot, what string, try func() error) bool 
 		if c.ctx.Err() != nil {
 			return false
 		}
-		if wait == courierRetryMax {
+		if wait == courierRetryMax && !told {
+			told = true
 			c.log.Warn("row for another shard waits", "step", what, "slot", target, "error", err)
 		}
 		// Full jitter over the upper half: couriers that failed together come back apart.

@@ -184,6 +184,3 @@ func (r *replica) messages(c wire.Conversation) (all []storage.Message) {
 	}
 	return all
 }
-
-// user makes an identifier in a slot.
-func user(slot wire.Slot, n uint64) wire.ID { return wire.MakeID(slot, n) }

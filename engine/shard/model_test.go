@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -141,10 +142,14 @@ func TestModel(t *testing.T) {
 		m.leader, m.follower = newReplica(t, 0, 0, wire.Slots-1), newReplica(t, 0, 0, wire.Slots-1)
 		defer m.leader.close()
 		defer m.follower.close()
-		for i := range 3 {
-			m.users = append(m.users, user(wire.Slot(i*1000), uint64(i+1)))
-		}
 		m.leader.lead()
+		for _, name := range []string{"ann", "bob", "cy"} {
+			id := wire.MakeID(wire.SlotOf([]byte(name)), 1)
+			m.users = append(m.users, id)
+			m.leader.shard.queue.control(appendCreateUser(nil, id, name, "hash"), 1)
+		}
+		m.leader.run()
+		m.follower.log = slices.Clone(m.leader.log)
 		rt.Repeat(map[string]func(*rapid.T){
 			"send":    m.send,
 			"burst":   m.burst,
@@ -331,7 +336,7 @@ func (m *modelRun) lose(t *rapid.T) {
 		err = raft.ErrTimeout
 	}
 	m.leader.shard.Failed(e.handle, err)
-	m.expectRetry(CodeOf(err), len(e.sends))
+	m.expectRetry(wire.CodeTimeout, len(e.sends)) // it may still be applied
 	if timeout {
 		for _, c := range e.cursors {
 			m.noteCursor(c)
@@ -443,6 +448,11 @@ func (m *modelRun) finish() {
 	}
 	for c, v := range m.model.conversations {
 		m.check(c, v)
+	}
+	m.leader.close()
+	_, err := storage.Fsck(context.Background(), "state", m.leader.fs, func(f storage.Finding) { m.t.Errorf("fsck: %+v", f) })
+	if err != nil {
+		m.t.Fatal(err)
 	}
 }
 
