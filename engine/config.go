@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
+	"parley/engine/admin"
 	"parley/engine/router"
 )
 
@@ -68,11 +68,8 @@ type Config struct {
 	Fatal func(error)
 }
 
-// Errors of a configuration.
-var (
-	ErrConfig        = errors.New("engine: configuration")
-	ErrAdminNotLocal = fmt.Errorf("%w: the admin address must be a loopback address, such as 127.0.0.1:7071: it has no access control", ErrConfig)
-)
+// ErrConfig reports a configuration that cannot work.
+var ErrConfig = errors.New("engine: configuration")
 
 func (c *Config) fill() {
 	set := func(d *time.Duration, value time.Duration) {
@@ -118,17 +115,8 @@ func (c *Config) Check() error {
 	if c.Admin == "" {
 		return nil
 	}
-	return checkLoopback(c.Admin)
-}
-
-// checkLoopback accepts localhost and loopback addresses.
-func checkLoopback(address string) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("%w: admin address: %w", ErrConfig, err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return ErrAdminNotLocal
+	if err := admin.CheckAddress(c.Admin); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil
 }

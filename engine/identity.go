@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,26 +25,46 @@ type identity struct {
 	Replica string `json:"replica"`
 	// Shards is the number of shards of the cluster.
 	Shards int `json:"shards"`
+	// Checksum is the CRC-32C of the fields above: a flipped digit would be another cluster.
+	Checksum string `json:"checksum"`
 }
 
-// openIdentity reads node.json, or draws a new identity if there is none.
-func openIdentity(path string, shards int) (identity, error) {
+// sum is the checksum that the identity must carry.
+func (id identity) sum() string {
+	text := fmt.Sprintf("%d %d %s %d", id.Version, id.Cluster, id.Replica, id.Shards)
+	return fmt.Sprintf("%08x", crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// CheckIdentity checks the node.json of a data directory, for fsck.
+func CheckIdentity(path string) error {
+	_, err := readIdentity(path)
+	return err
+}
+
+func readIdentity(path string) (identity, error) {
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return createIdentity(path, shards)
-	}
 	if err != nil {
 		return identity{}, fmt.Errorf("engine: %w", err)
 	}
 	var id identity
-	if err := json.Unmarshal(b, &id); err != nil || id.Version != 1 || id.Cluster == 0 || id.Replica == "" || id.Shards < 1 {
+	if err := json.Unmarshal(b, &id); err != nil || id.Version != 1 || id.Cluster == 0 || id.Replica == "" || id.Shards < 1 || id.Checksum != id.sum() {
 		return identity{}, ErrIdentity
 	}
 	return id, nil
 }
 
+// openIdentity reads node.json, or draws a new identity if there is none.
+func openIdentity(path string, shards int) (identity, error) {
+	id, err := readIdentity(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return createIdentity(path, shards)
+	}
+	return id, err
+}
+
 func createIdentity(path string, shards int) (identity, error) {
 	id := identity{Version: 1, Cluster: random64()>>16 | 1, Replica: fmt.Sprintf("n-%016x", random64()), Shards: shards}
+	id.Checksum = id.sum()
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return id, err
