@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -90,7 +91,7 @@ func engineConfig(c *config.Config, log *slog.Logger) engine.Config {
 		Loops:            c.Loops,
 		ConnectionsMax:   c.ConnectionsMax,
 		TicketLifetime:   c.TicketLifetime,
-		DrainSpread:      c.DrainSpread,
+		DrainSpread:      max(c.DrainSpread, time.Nanosecond), // zero is the engine's default
 		DiskReserveBytes: c.DiskReserveBytes,
 		BufferBytesMax:   c.BufferBytesMax,
 		CacheBytes:       c.CacheBytes,
