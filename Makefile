@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 10
 
 CRASH_CYCLES ?= 50
 
-.PHONY: help build run demo test race fuzz crash bench vet check $(BIN)
+.PHONY: help build run demo test hostile race fuzz crash bench vet check $(BIN)
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}'
@@ -24,11 +24,14 @@ run: $(BIN) ## start a server with the users ada and bob, and say how to chat as
 demo: $(BIN) ## two clients talk, the server is killed with SIGKILL, and everything is still there
 	@$(BIN) demo
 
-test: ## every unit test
-	$(GO) test ./...
+test: ## every test but the longest
+	$(GO) test -short ./...
 
-race: ## every test again under the race detector
-	$(GO) test -race ./...
+hostile: ## what the internet does to a public server, against a server process
+	$(GO) test ./bench/hostile
+
+race: ## the tests of everything concurrent, whole, under the race detector
+	$(GO) test -race ./wire/... ./storage/... ./raft/... ./engine/...
 
 fuzz: ## every fuzz test, FUZZ_SECONDS each (10)
 	@for package in $$($(GO) list ./...); do \
