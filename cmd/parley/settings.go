@@ -99,8 +99,12 @@ func engineConfig(c *config.Config, log *slog.Logger) engine.Config {
 		Logger:           log,
 		Fatal: func(err error) {
 			log.Error("the node stops: it cannot keep its promises any more", "error", err)
-			fmt.Fprintln(os.Stderr, "parley: stopped, because the disk failed; nothing acknowledged is lost. Mend the disk and start again:", err)
-			os.Exit(exitFatal)
+			sentence, code := explain(err)
+			if code != exitData {
+				sentence, code = fmt.Sprint("stopped, because the disk failed; nothing acknowledged is lost. Mend the disk and start again: ", detail(err)), exitFatal
+			}
+			fmt.Fprintln(os.Stderr, "parley:", sentence)
+			os.Exit(code)
 		},
 	}
 }
