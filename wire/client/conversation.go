@@ -48,6 +48,7 @@ func (c *core) conversation(ref wire.Ref) *conversation {
 		return v
 	}
 	if len(c.conversations) >= c.limits.conversations && !c.forget() {
+		c.truncated, c.stale = true, true // a sync tells it again when there is room
 		return nil
 	}
 	v := &conversation{ref: ref, state: wire.ConversationState{Ref: ref}}
@@ -60,7 +61,7 @@ func (c *core) forget() bool {
 	idle := make([]*conversation, 0, len(c.conversations))
 	for _, v := range c.conversations {
 		if v.based && v.known == v.top && v.waiting == 0 && !v.fetching && !v.behind && !v.dirty &&
-			v.want[wire.Delivered] <= v.done[wire.Delivered] && v.want[wire.Read] <= v.done[wire.Read] && c.lanes[v.ref] == nil {
+			!v.unsent() && c.lanes[v.ref] == nil {
 			idle = append(idle, v)
 		}
 	}
@@ -93,9 +94,9 @@ func (c *core) begin(v *conversation) {
 	}
 }
 
-// open begins a conversation that no sync told: it is new, so that all of it is events,
-// unless the client has had to forget some. The message that brought it is in top already.
-func (c *core) open(v *conversation) {
+// open begins a conversation that no sync told: it is new, so that all of it is events. If
+// the client has had to forget some, it may be one of those, and begins where it is met.
+func (c *core) open(v *conversation, met uint64) {
 	if v.told { // the cluster has lost it, and this is another of the same name
 		v.want = [2]uint64{}
 	}
@@ -103,20 +104,17 @@ func (c *core) open(v *conversation) {
 	if known, ok := c.options.Known[v.ref]; ok && !c.regress {
 		v.known = min(known, v.top)
 	} else if c.truncated {
-		v.known = v.top
-		if len(v.stash) > 0 {
-			v.known = v.stash[0].Sequence - 1
-		}
+		v.known = met
 	}
 	c.list(v)
 }
 
 // ensureListed takes up a conversation that the last sync did not tell.
-func (c *core) ensureListed(v *conversation) {
+func (c *core) ensureListed(v *conversation, met uint64) {
 	switch {
 	case !c.synced:
 	case !v.based:
-		c.open(v)
+		c.open(v, met)
 	case !v.listed:
 		c.list(v)
 	}
@@ -135,7 +133,7 @@ func (c *core) list(v *conversation) {
 // arrived takes a message that came by push or acknowledgement.
 func (c *core) arrived(v *conversation, m MessageEvent) {
 	v.note(&m, c.user)
-	c.ensureListed(v)
+	c.ensureListed(v, m.Sequence-1)
 	switch {
 	case v.based && m.Sequence <= v.known:
 		return // a repetition
@@ -181,7 +179,7 @@ func (c *core) reaches(v *conversation, sequence, revision uint64) {
 		v.state.Head, v.state.Preview = sequence, nil
 	}
 	v.state.Revision = max(v.state.Revision, revision, v.state.Head)
-	c.ensureListed(v)
+	c.ensureListed(v, v.top)
 	c.checkBehind(v)
 }
 

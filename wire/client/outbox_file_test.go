@@ -272,7 +272,7 @@ func TestFileOutboxKeepsRandomLives(t *testing.T) {
 		}
 		s := open()
 		model := newOutboxIndex()
-		for i := range rapid.IntRange(1, 25).Draw(t, "writes") {
+		for i := range rapid.IntRange(1, 12).Draw(t, "writes") {
 			var changes []OutboxChange
 			for range rapid.IntRange(1, 3).Draw(t, "changes") {
 				change := randomChange(t, model, i)

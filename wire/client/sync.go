@@ -158,7 +158,11 @@ func (c *core) finishSync() {
 	}
 	slices.SortFunc(unknown, byRef)
 	for _, v := range unknown {
-		c.open(v)
+		met := v.top
+		if len(v.stash) > 0 {
+			met = v.stash[0].Sequence - 1
+		}
+		c.open(v, met)
 		c.unstash(v)
 		c.checkBehind(v)
 	}
