@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"parley/wire"
 )
 
 func TestPortsInUseAreNamedAndLeftToTheirOwner(t *testing.T) {
@@ -156,4 +159,21 @@ func TestTheOperatorsDoorsRefuseWhatIsWrong(t *testing.T) {
 		}
 		s.token(t, "wanda", 9, time.Hour) // the socket still serves
 	})
+}
+
+// A server that stops says so to its clients, with the spread that was set.
+func TestTheDrainSpreadIsWhatWasSet(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]uint64{"0s": 0, "7s": 7000} {
+		s := serve(t, t.TempDir(), "--drain-spread", setting)
+		s.user(t, "wanda")
+		c := s.live(t, "wanda")
+		s.command.Process.Signal(syscall.SIGTERM)
+		g, err := wire.ParseGoAway(c.want(t, wire.TypeGoAway))
+		if err != nil || g.SpreadMS != want || g.Code != wire.CodeGoingAway {
+			t.Errorf("%s: %+v, %v", setting, g, err)
+		}
+		c.conn.Close()
+		s.stop(t)
+	}
 }
