@@ -7,7 +7,8 @@ import (
 )
 
 // Limits of one client. Together they bound its memory whatever the server sends and
-// however slow the program reads: about 40 MiB at the worst, a few KiB as a rule.
+// however slow the program reads: a few KiB as a rule, about 0.5 KiB for each conversation,
+// and with a full outbox and 65,536 conversations some 80 MiB.
 const (
 	// OutboxMessagesMax bounds the sends that wait for their acknowledgement; beyond it
 	// Queue answers ErrOutboxFull.

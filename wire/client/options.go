@@ -29,8 +29,9 @@ const (
 type Options struct {
 	// Address is ws://host:port or wss://host:port; the path is wire.Path unless it names one.
 	Address string
-	// Token gives a signed token for a connection that has no resume ticket. A *wire.Error
-	// of a permanent class that it returns ends the client; after any other it is asked again.
+	// Token gives a signed token for a connection that has no resume ticket. It must end with
+	// its context, which is the connection's and lasts DialSeconds at most. A *wire.Error of a
+	// permanent class that it returns ends the client; after any other it is asked again.
 	Token func(ctx context.Context) (string, error)
 	// Name describes the program in the server's logs, at most wire.ClientBytesMax bytes.
 	Name string
