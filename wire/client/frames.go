@@ -40,6 +40,9 @@ func (c *core) frame(f wire.Frame) error {
 		return err
 	case wire.TypeSent:
 		s, err := wire.ParseSent(f)
+		if err == nil && s.Sequence == 0 {
+			err = wire.ErrMalformed // there is no such message
+		}
 		if err == nil {
 			c.acknowledged(&s)
 		}
