@@ -50,14 +50,14 @@ func CheckLog(path string, fs vfs.FS) (LogCheck, error) {
 	described, err := pebble.Peek(path, fs)
 	switch {
 	case err != nil:
-		return c, fmt.Errorf("raft: check log: %w", err)
+		return c, asDamage(fmt.Errorf("raft: check log: %w", err))
 	case !described.Exists:
 		return c, fmt.Errorf("raft: check log: %s is no log store", path)
 	case described.FormatMajorVersion > pebbleFormat:
 		return c, ErrNewerFormat
 	}
 	if err := checkWAL(fs, path); err != nil {
-		if !errors.Is(err, errCorrupt) {
+		if !errors.Is(err, ErrDamaged) {
 			return c, err
 		}
 		c.problem("%v", err)
@@ -67,11 +67,11 @@ func CheckLog(path string, fs vfs.FS) (LogCheck, error) {
 		path: path, fs: fs, readOnly: true, fail: discard, broken: func() error { return nil },
 		logger: &pebbleLogger{logger: slog.New(slog.DiscardHandler), fail: discard},
 	})
-	if errors.Is(err, pebble.ErrCorruption) || errors.Is(err, errCorrupt) {
-		c.problem("%v", err)
-		return c, nil
-	}
 	if err != nil {
+		if err = asDamage(err); errors.Is(err, ErrDamaged) {
+			c.problem("%v", err)
+			return c, nil
+		}
 		return c, err
 	}
 	c.groups(s)

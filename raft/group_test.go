@@ -85,7 +85,7 @@ func TestStartRefuses(t *testing.T) {
 	}
 	n = openNode(t, fs, "a", nil)
 	defer closeNode(t, n)
-	if err := start(GroupConfig{ID: 1, Machine: damaged, Source: s}); !errors.Is(err, errCorrupt) {
+	if err := start(GroupConfig{ID: 1, Machine: damaged, Source: s}); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a damaged configuration: %v", err)
 	}
 	ahead := m.restart()

@@ -76,13 +76,13 @@ func openLog(g *groupLog) error {
 	check := GroupCheck{ID: g.group}
 	err = g.store.entries(g.group, 0, math.MaxUint64, func(l *hraft.Log, size int) (bool, error) {
 		if problem := check.follow(l); problem != "" {
-			return false, fmt.Errorf("%w: group %d: %s", errCorrupt, g.group, problem)
+			return false, fmt.Errorf("%w: group %d: %s", ErrDamaged, g.group, problem)
 		}
 		g.count(l.Index, size)
 		return true, nil
 	})
 	if err == nil && check.LastTerm > g.ballot.term {
-		err = fmt.Errorf("%w: group %d: entry of term %d, but the vote is of %d", errCorrupt, g.group, check.LastTerm, g.ballot.term)
+		err = fmt.Errorf("%w: group %d: entry of term %d, but the vote is of %d", ErrDamaged, g.group, check.LastTerm, g.ballot.term)
 	}
 	g.first, g.last = check.First, check.Last
 	return err
@@ -230,7 +230,7 @@ func (g *groupLog) StoreLogs(logs []*hraft.Log) error {
 // asks for none, because its TrailingLogs is set beyond reach.
 func (g *groupLog) DeleteRange(from, to uint64) error {
 	if applied := g.record().Index; from <= applied {
-		g.fail(fmt.Errorf("%w: group %d: asked to delete %d to %d, but the state is at %d", errCorrupt, g.group, from, to, applied))
+		g.fail(fmt.Errorf("%w: group %d: asked to delete %d to %d, but the state is at %d", ErrDamaged, g.group, from, to, applied))
 		return g.lost()
 	}
 	g.readMu.Lock()

@@ -138,7 +138,7 @@ func TestSuffixBehindTheRecordIsNeverDeleted(t *testing.T) {
 		returned = true
 	}()
 	<-ended
-	if returned || !errors.Is(failure, errCorrupt) {
+	if returned || !errors.Is(failure, ErrDamaged) {
 		t.Errorf("deletion of an applied entry: returned %v, failure %v", returned, failure)
 	}
 	_ = n.Close()

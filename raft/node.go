@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -65,7 +68,7 @@ func Open(o Options) (*Node, error) {
 		logger: &pebbleLogger{logger: o.Logger, fail: n.fail},
 	})
 	if err != nil {
-		return nil, err
+		return nil, asDamage(err)
 	}
 	n.store = s
 	n.committer = newCommitter(s, n.fail)
@@ -74,8 +77,24 @@ func Open(o Options) (*Node, error) {
 	return n, nil
 }
 
+// asDamage marks an error of opening the log as damage, unless the operating system
+// refused something or the files are of another version: what Pebble cannot read has
+// changed since it was written, and not all of its errors say so.
+func asDamage(err error) error {
+	var system syscall.Errno
+	if errors.As(err, &system) || errors.Is(err, errFormat) || errors.Is(err, ErrNewerFormat) || errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
 // fail stops the node's log for good, once.
 func (n *Node) fail(err error) {
+	// Of what Pebble reports as fatal only the text is left.
+	corruption := errors.Is(err, pebble.ErrCorruption) || strings.Contains(err.Error(), "corruption")
+	if corruption && !errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if !n.failure.CompareAndSwap(nil, &err) {
 		return
 	}

@@ -152,7 +152,7 @@ func (s *pebbleStore) checkFormat(readOnly bool) error {
 	case len(value) == 1 && value[0] > recordVersion:
 		return ErrNewerFormat
 	}
-	return fmt.Errorf("%w: format record", errCorrupt)
+	return fmt.Errorf("%w: format record", ErrDamaged)
 }
 
 func (s *pebbleStore) write(operations []*operation) error {
@@ -242,7 +242,7 @@ func (s *pebbleStore) entries(group uint32, from, to uint64, fn func(*hraft.Log,
 	for ok := it.First(); ok; ok = it.Next() {
 		_, index, ok := parseEntryKey(it.Key())
 		if !ok {
-			return fmt.Errorf("%w: key %x", errCorrupt, it.Key())
+			return fmt.Errorf("%w: key %x", ErrDamaged, it.Key())
 		}
 		value, err := it.ValueAndErr()
 		if err != nil {
@@ -290,7 +290,7 @@ func (s *pebbleStore) groups() (groups []uint32, err error) {
 	}
 	for ok := it.First(); ok; {
 		if len(it.Key()) < ballotKeySize {
-			return nil, errors.Join(fmt.Errorf("%w: key %x", errCorrupt, it.Key()), it.Close())
+			return nil, errors.Join(fmt.Errorf("%w: key %x", ErrDamaged, it.Key()), it.Close())
 		}
 		group := binary.BigEndian.Uint32(it.Key())
 		groups = append(groups, group)

@@ -9,8 +9,9 @@ import (
 	hraft "github.com/hashicorp/raft"
 )
 
-// errCorrupt is wrapped by everything that says that the log is damaged.
-var errCorrupt = errors.New("raft: the log is damaged")
+// ErrDamaged is wrapped by everything that says that the log is damaged: restore the node
+// from its peers or from a backup; it is never cut short to fit.
+var ErrDamaged = errors.New("raft: the log is damaged")
 
 // Keys are group (4 bytes), kind (1 byte) and, for entries, index (8 bytes), big endian,
 // so that a group's entries lie together in the order of their indexes.
@@ -95,17 +96,17 @@ func putEntry(dst, key []byte, l *hraft.Log) {
 // parseEntry reads an entry's value into l, which gets its own copy of the data.
 func parseEntry(key, value []byte, index uint64, l *hraft.Log) error {
 	if len(value) < checksumSize+3 || binary.LittleEndian.Uint32(value) != checksum(key, value[checksumSize:]) {
-		return fmt.Errorf("%w: checksum of entry %d of group %d", errCorrupt, index, binary.BigEndian.Uint32(key))
+		return fmt.Errorf("%w: checksum of entry %d of group %d", ErrDamaged, index, binary.BigEndian.Uint32(key))
 	}
 	kind, body := hraft.LogType(value[checksumSize]), value[checksumSize+1:]
 	term, n := binary.Uvarint(body)
 	if n <= 0 {
-		return fmt.Errorf("%w: term of entry %d", errCorrupt, index)
+		return fmt.Errorf("%w: term of entry %d", ErrDamaged, index)
 	}
 	body = body[n:]
 	size, n := binary.Uvarint(body)
 	if n <= 0 || size > uint64(len(body)-n) {
-		return fmt.Errorf("%w: extensions of entry %d", errCorrupt, index)
+		return fmt.Errorf("%w: extensions of entry %d", ErrDamaged, index)
 	}
 	body = append([]byte(nil), body[n:]...)
 	*l = hraft.Log{Index: index, Term: term, Type: kind, Data: body[size:]}
@@ -136,15 +137,15 @@ func appendBallot(dst, key []byte, b *ballot) []byte {
 func parseBallot(key, value []byte) (ballot, error) {
 	var b ballot
 	if len(value) < checksumSize || binary.LittleEndian.Uint32(value) != checksum(key, value[checksumSize:]) {
-		return b, fmt.Errorf("%w: checksum of a vote", errCorrupt)
+		return b, fmt.Errorf("%w: checksum of a vote", ErrDamaged)
 	}
 	body := value[checksumSize:]
 	var n, m int
 	if b.term, n = binary.Uvarint(body); n <= 0 {
-		return b, fmt.Errorf("%w: term of a vote", errCorrupt)
+		return b, fmt.Errorf("%w: term of a vote", ErrDamaged)
 	}
 	if b.voteTerm, m = binary.Uvarint(body[n:]); m <= 0 {
-		return b, fmt.Errorf("%w: term of a vote", errCorrupt)
+		return b, fmt.Errorf("%w: term of a vote", ErrDamaged)
 	}
 	if rest := body[n+m:]; len(rest) > 0 {
 		b.candidate = append([]byte(nil), rest...)

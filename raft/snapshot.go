@@ -23,7 +23,7 @@ type snapshots struct {
 func parseConfiguration(data []byte) (c hraft.Configuration, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: configuration: %v", errCorrupt, r)
+			err = fmt.Errorf("%w: configuration: %v", ErrDamaged, r)
 		}
 	}()
 	return hraft.DecodeConfiguration(data), nil

@@ -155,7 +155,7 @@ func (c *walCheck) evidence(payload []byte) error {
 	if !ok || c.whole.number != 0 && (s.life != c.whole.life || s.number <= c.whole.number+1) {
 		return nil
 	}
-	return fmt.Errorf("%w: at byte %d: batch %d was durable, but only %d can be read", errCorrupt, c.lostAt, s.number-1, c.whole.number)
+	return fmt.Errorf("%w: at byte %d: batch %d was durable, but only %d can be read", ErrDamaged, c.lostAt, s.number-1, c.whole.number)
 }
 
 // chunk returns the chunk that b begins with, if there is one.

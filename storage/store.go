@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -129,7 +130,12 @@ func (s *Store) open() error {
 	s.tables = settings.MakeWriterOptions(0, pebbleFormat.MaxTableFormat())
 	db, err := pebble.Open(o.Path, settings)
 	if err != nil {
-		return fmt.Errorf("storage: open state in %s: %w", o.Path, err)
+		var system syscall.Errno
+		if errors.As(err, &system) {
+			return fmt.Errorf("storage: open state in %s: %w", o.Path, err)
+		}
+		// What Pebble cannot read has changed since it was written; not all of its errors say so.
+		return fmt.Errorf("%w: open %s: %w", ErrDamaged, o.Path, err)
 	}
 	s.db = db
 	if err := s.openSeal(existed); err != nil {

@@ -15,6 +15,7 @@ import (
 	"parley/engine"
 	"parley/engine/admin"
 	"parley/engine/auth"
+	"parley/raft"
 	"parley/storage"
 	"parley/wire"
 	"parley/wire/client"
@@ -80,6 +81,7 @@ var explanations = []struct {
 	{storage.ErrNotParley, exitData, "this directory has other files in it and is not a data directory of Parley: choose another one with --data (%v)"},
 	{storage.ErrNoDirectory, exitData, "there is no data directory of Parley here: %v"},
 	{storage.ErrDamaged, exitData, "the data directory is damaged: `parley fsck DIR` says where; restore a backup (%v)"},
+	{raft.ErrDamaged, exitData, "the log in the data directory is damaged: `parley fsck DIR` says where; restore a backup (%v)"},
 	{errDamage, exitData, "%v"},
 	{engine.ErrIdentity, exitData, "%v"},
 	{auth.ErrKeysDamaged, exitData, "%v"},

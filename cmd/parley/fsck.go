@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parley/engine"
 	"parley/engine/auth"
 	"parley/raft"
 	"parley/storage"
@@ -56,6 +57,9 @@ func fsck(ctx context.Context, out io.Writer, dir string) (err error) {
 		report("log: " + problem)
 	}
 	if err := auth.CheckKeys(filepath.Join(dir, "keys.json")); err != nil {
+		report(detail(err))
+	}
+	if err := engine.CheckIdentity(filepath.Join(dir, "node.json")); err != nil {
 		report(detail(err))
 	}
 	fmt.Fprintf(out, "state: %d users, %d conversations, %d messages in %d tables of %d bytes\n",
