@@ -25,7 +25,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // can lose what was not synced. It is what the engine puts together, without network.
 type node struct {
 	t      *testing.T
-	fs     *vfs.MemFS
 	store  *storage.Store
 	raft   *raft.Node
 	shards [2]*Shard
@@ -37,9 +36,32 @@ type node struct {
 	strange int // answers that nobody waits for
 }
 
-func startNode(t *testing.T, fs *vfs.MemFS) *node {
+// crashFS is a file system in memory that can be cloned as after a crash while it is in
+// use. MemFS.Link takes a lock twice for reading, which never ends once CrashClone waits
+// for it in between, so the two take turns.
+type crashFS struct {
+	*vfs.MemFS
+	mu sync.RWMutex
+}
+
+func newCrashFS() *crashFS { return &crashFS{MemFS: vfs.NewCrashableMem()} }
+
+func (fs *crashFS) Link(from, to string) error {
+	fs.mu.RLock()
+	defer fs.mu.RUnlock()
+	return fs.MemFS.Link(from, to)
+}
+
+// crash is what a crash now would leave, with some of what was not synced.
+func (fs *crashFS) crash(unsyncedPercent int, seed uint64) *crashFS {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return &crashFS{MemFS: fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewPCG(seed, 1))})}
+}
+
+func startNode(t *testing.T, fs vfs.FS) *node {
 	t.Helper()
-	n := &node{t: t, fs: fs, waiting: make(map[Origin]chan any), pushed: make(map[wire.Conversation][]uint64)}
+	n := &node{t: t, waiting: make(map[Origin]chan any), pushed: make(map[wire.Conversation][]uint64)}
 	fatal := func(err error) { t.Errorf("the node must stop: %v", err) }
 	var err error
 	if n.store, err = storage.Open(storage.Options{Path: "state", FS: fs, Fatal: fatal, FlushInterval: 50 * time.Millisecond}); err != nil {
@@ -153,7 +175,7 @@ func (n *node) send(m *Send) (SentEffect, wire.Code) {
 // acknowledged before the crash is there, what was in flight is sent again: in the end
 // each message is there once, in its author's order, and both lists hold the conversation.
 func TestNodeKeepsItsPromises(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := newCrashFS()
 	n := startNode(t, fs)
 	const pairs, lives = 8, 6
 	var acknowledged [pairs]uint64
@@ -175,7 +197,7 @@ func TestNodeKeepsItsPromises(t *testing.T) {
 		for pair := range pairs {
 			acknowledged[pair] = counters[pair].Load()
 		}
-		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(life) * 20, RNG: rand.New(rand.NewPCG(life, 1))})
+		fs = fs.crash(int(life)*20, life)
 		close(stop)
 		writers.Wait()
 		n.stop()
@@ -256,7 +278,7 @@ func (n *node) check(pair int, acknowledged uint64) {
 // TestNodeUnderLoad has many writers, cursors and readers at once, and checks that every
 // reader sees states that only move forward and pushes without gaps.
 func TestNodeUnderLoad(t *testing.T) {
-	n := startNode(t, vfs.NewCrashableMem())
+	n := startNode(t, vfs.NewMem())
 	defer n.stop()
 	const pairs, messages = 16, 60
 	stop := make(chan struct{})
@@ -325,7 +347,7 @@ func (n *node) read(self, peer wire.ID, stop chan struct{}) {
 
 // TestNodeCreatesUsers creates accounts on real parts, many at once with the same name.
 func TestNodeCreatesUsers(t *testing.T) {
-	n := startNode(t, vfs.NewCrashableMem())
+	n := startNode(t, vfs.NewMem())
 	defer n.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
