@@ -9,7 +9,6 @@ import (
 )
 
 // errTokenTooOld says that a sync token is not of this cluster, or damaged: start over.
-
 var errTokenTooOld = errors.New("engine: sync token of another time")
 
 // syncTokenVersion is the first byte of a sync token. The next one has a flag: the list

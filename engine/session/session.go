@@ -28,7 +28,6 @@ type Session struct {
 	HeartbeatSeconds uint16
 	State            State
 	Reads            uint8 // requests that wait for the disk
-	Foreground       bool
 }
 
 // An Identity is who a credential speaks for.
@@ -136,7 +135,6 @@ func (s *Session) hello(f wire.Frame, host Host, out []Action) []Action {
 func (s *Session) welcome(h *wire.Hello, id Identity, host Host, out []Action) []Action {
 	s.User, s.Device, s.Epoch = id.User, id.Device, h.OutboxEpoch
 	s.State = Open
-	s.Foreground = h.Flags&wire.HelloForeground != 0
 	s.HeartbeatSeconds = heartbeat(h.HeartbeatSeconds)
 	var ticket []byte
 	var seconds uint64
