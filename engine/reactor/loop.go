@@ -141,6 +141,9 @@ func (l *Loop) closed(r *record) {
 	}
 }
 
+// lateResponse is for handshakes that do not end.
+var lateResponse = websocket.AppendHandshakeError(nil, websocket.ErrLate)
+
 // tick moves the wheel on: once a second, or later if the loop is busy.
 func (l *Loop) tick() {
 	l.ticking.Store(false)
@@ -152,6 +155,7 @@ func (l *Loop) tick() {
 		case stateOpen:
 			l.handler.Expired(r.handle())
 		case stateUpgrading:
+			l.output.append(r, lateResponse, true)
 			r.reason = ReasonUpgrade
 			l.doom(r)
 		case stateClosing:

@@ -37,6 +37,8 @@ var (
 
 	// ErrBusy is for a caller that has no room for another connection.
 	ErrBusy = &HandshakeError{http.StatusServiceUnavailable, "too many connections"}
+	// ErrLate is for a caller that has waited long enough for the rest of a request.
+	ErrLate = &HandshakeError{http.StatusRequestTimeout, "the request was not complete in time"}
 
 	errPath   = ws.RejectConnectionError(ws.RejectionStatus(http.StatusNotFound), ws.RejectionReason("not found; the WebSocket is at "+Path))
 	errOrigin = ws.RejectConnectionError(ws.RejectionStatus(http.StatusForbidden), ws.RejectionReason("origin not allowed"))
