@@ -63,11 +63,17 @@ func pebbleOptions(c *pebbleConfig) *pebble.Options {
 		CacheSize:                   cacheBytes,
 		ReadOnly:                    c.readOnly,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
-		EventListener: &pebble.EventListener{BackgroundError: func(err error) {
-			if !errors.Is(err, pebble.ErrCancelledCompaction) {
-				c.fail(fmt.Errorf("raft: log store: %w", err))
-			}
-		}},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) {
+				if !errors.Is(err, pebble.ErrCancelledCompaction) {
+					c.fail(fmt.Errorf("raft: log store: %w", err))
+				}
+			},
+			// Without this one the logger's Fatalf gets a text with the stacks of all who passed the error on.
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				c.fail(fmt.Errorf("%w: %s: %w", ErrDamaged, i.Path, i.Details))
+			},
+		},
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	for i := range o.Levels {
