@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,6 +116,37 @@ func (k *talk) say() (*wire.Error, error) {
 	}
 }
 
+// resume opens a session of the same device and outbox on a server that has started again.
+func (k *talk) resume(t *testing.T, s *server) {
+	t.Helper()
+	k.c = s.dial(t)
+	k.c.greet(t, &wire.Hello{Version: wire.Version, OutboxEpoch: k.epoch, Credential: s.token(t, "mallory", 7, time.Hour)})
+}
+
+// sent says so many, which must be accepted.
+func (k *talk) sent(t *testing.T, count int) {
+	t.Helper()
+	for range count {
+		if e, err := k.say(); e != nil || err != nil {
+			t.Fatalf("%v, %v", e, err)
+		}
+	}
+}
+
+// refused says more until that is refused: a server looks at its disk now and then.
+func (k *talk) refused(t *testing.T) (refusal *wire.Error) {
+	t.Helper()
+	eventually(t, "a send is refused", func() bool {
+		e, err := k.say()
+		if err != nil {
+			t.Fatal(err)
+		}
+		refusal = e
+		return e != nil
+	})
+	return refusal
+}
+
 // complete wants everything that was acknowledged, once and in order. Unless the session goes on, one
 // more may be there: accepted, with an acknowledgement that did not arrive.
 func (k *talk) complete(t *testing.T, c *client, extra int) {
@@ -142,27 +174,11 @@ func TestAFullDiskRefusesSendsAndNothingElse(t *testing.T) {
 	w := s.witness(t)
 	s.user(t, "mallory")
 	k := &talk{c: s.live(t, "mallory"), ref: wire.DirectRef(s.user(t, "peer"))}
-	sent := func() {
-		t.Helper()
-		if e, err := k.say(); e != nil || err != nil {
-			t.Fatalf("%v, %v", e, err)
-		}
-	}
-	for range 50 {
-		sent()
-	}
+	k.sent(t, 50)
 	for round := range 3 {
 		w.served(t)
 		d.fill(t, reserve/2)
-		var refusal *wire.Error
-		eventually(t, "a send is refused", func() (done bool) {
-			e, err := k.say()
-			if err != nil {
-				t.Fatal(err)
-			}
-			refusal = e
-			return e != nil
-		})
+		refusal := k.refused(t)
 		if refusal.Code != wire.CodeDiskFull || refusal.RetryAfterMS == 0 || refusal.Correlation != k.counter+1 {
 			t.Errorf("refused with %+v", refusal)
 		}
@@ -183,9 +199,7 @@ func TestAFullDiskRefusesSendsAndNothingElse(t *testing.T) {
 			}
 			return e == nil
 		})
-		for range 20 {
-			sent()
-		}
+		k.sent(t, 20)
 		w.served(t)
 		k.complete(t, k.c, 0)
 		if round == 1 { // what was written around a full disk survives the process
@@ -199,6 +213,44 @@ func TestAFullDiskRefusesSendsAndNothingElse(t *testing.T) {
 	if code, out := parley(t, "fsck", d.data()); code != 0 {
 		t.Errorf("fsck: code %d\n%s", code, out)
 	}
+}
+
+// Without a disk of its own to fill, a server can still be told to keep more free than there is: the same refusals
+// where no tmpfs may be mounted.
+func TestAReserveThatIsNotFreeIsAFullDisk(t *testing.T) {
+	t.Parallel()
+	const tooMuch = 1 << 40 // the most that may be set
+	dir := t.TempDir()
+	if (&smallDisk{path: dir}).free(t) >= tooMuch {
+		t.Skip("more than 1 TiB is free here")
+	}
+	k := &talk{epoch: 77}
+	s := serve(t, dir)
+	w := s.witness(t)
+	s.user(t, "mallory")
+	k.ref = wire.DirectRef(s.user(t, "peer"))
+	k.resume(t, s)
+	k.sent(t, 20)
+	s.stop(t)
+
+	s = serve(t, dir, "--disk-reserve-bytes", strconv.Itoa(tooMuch))
+	k.resume(t, s)
+	refusal := k.refused(t)
+	if refusal.Code != wire.CodeDiskFull || refusal.RetryAfterMS == 0 {
+		t.Errorf("refused with %+v", refusal)
+	}
+	if status, body := s.get(t, "/readyz"); status == http.StatusOK {
+		t.Errorf("ready with a full disk: %s", body)
+	}
+	k.complete(t, k.c, 0)
+	w.will = s.live(t, "will")
+	w.stored(t)
+	s.stop(t)
+
+	s = serve(t, dir)
+	k.resume(t, s)
+	k.sent(t, 20)
+	k.complete(t, k.c, 0)
 }
 
 // Messages alone fill the disk down to the reserve, and the flush behind them still fits.
@@ -234,20 +286,15 @@ func TestADiskThatFillsAtOnceStopsTheServerWithoutLoss(t *testing.T) {
 	flags := []string{"--buffer-bytes-max", "1MiB", "--flush-interval", "1s"}
 	var k *talk
 	stops := 0
-	for round := range 6 {
+	for range 6 {
 		s := serve(t, d.data(), flags...)
 		if k == nil {
 			s.user(t, "mallory")
 			k = &talk{ref: wire.DirectRef(s.user(t, "peer")), epoch: 77}
 		}
-		k.c = s.dial(t)
-		k.c.greet(t, &wire.Hello{Version: wire.Version, OutboxEpoch: k.epoch, Credential: s.token(t, "mallory", 7, time.Hour)})
+		k.resume(t, s)
 		k.complete(t, k.c, 1)
-		for range 30 {
-			if e, err := k.say(); e != nil || err != nil {
-				t.Fatalf("round %d: %v, %v", round, e, err)
-			}
-		}
+		k.sent(t, 30)
 		d.fill(t, 0)
 		stopped := k.untilStopped(t, s)
 		if stopped {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math/rand/v2"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -160,6 +161,48 @@ func TestAnythingBeforeHelloIsRefused(t *testing.T) {
 	}
 }
 
+// A connection may break at every byte of a message, and a client may think that a part of a frame is a message:
+// nothing of either is done.
+func TestTruncatedMessagesAreNeverActedOn(t *testing.T) {
+	t.Parallel()
+	s := serve(t, t.TempDir())
+	w := s.witness(t)
+	mallory := s.user(t, "mallory")
+	ref := wire.DirectRef(s.user(t, "peer"))
+	good := wire.AppendSend(nil, &wire.Send{Correlation: 1, Ref: ref, Counter: 1, Content: wire.Text("a message that is not all there")})
+	whole := message(binaryFrame, good)
+	w.during(t, func() {
+		for cut := 1; cut < len(good); cut++ {
+			c := s.hello(t, "mallory")
+			c.send(good[:cut])
+			c.wantRefusal(t, wire.CodeMalformed)
+			c.conn.Close()
+		}
+		for cut := 1; cut < len(whole); cut++ {
+			c := s.hello(t, "mallory")
+			c.write(whole[:cut])
+			tcp := c.conn.(*net.TCPConn)
+			if cut%2 == 0 { // a reset instead of an end
+				tcp.SetLinger(0)
+				tcp.Close()
+				continue
+			}
+			tcp.CloseWrite()
+			if f, err := c.next(); !gone(err) {
+				t.Fatalf("cut after %d bytes: %v, %v", cut, f.Type, err)
+			}
+			tcp.Close()
+		}
+	})
+	c, p := s.live(t, "mallory"), s.live(t, "peer")
+	if got := c.say(t, ref, 1, "all there"); got != 1 {
+		t.Errorf("sequence %d: a part was taken for a message", got)
+	}
+	if texts, err := p.history(wire.DirectRef(mallory), 0); err != nil || len(texts) != 1 {
+		t.Errorf("%q, %v", texts, err)
+	}
+}
+
 // Random damage to good traffic: whatever comes of it, the server answers or closes, and serves others.
 func TestDamagedTrafficHarmsNobodyElse(t *testing.T) {
 	t.Parallel()
@@ -192,7 +235,7 @@ func TestDamagedTrafficHarmsNobodyElse(t *testing.T) {
 			bytes := message(binaryFrame, frames)
 			damage(r, bytes, i)
 			c.write(bytes)
-			c.conn.(interface{ CloseWrite() error }).CloseWrite()
+			c.conn.(*net.TCPConn).CloseWrite()
 			for {
 				if _, err := c.next(); err != nil {
 					if !gone(err) {

@@ -29,8 +29,8 @@ import (
 // patience bounds every wait for what must happen; it is never what a test measures.
 const patience = 60 * time.Second
 
-// startPatience bounds the start of a server: of an empty folder or a small one.
-const startPatience = 20 * time.Second
+// startPatience bounds the start of a server: of an empty folder or a small one, among many others.
+const startPatience = 60 * time.Second
 
 // The exit codes that `parley exit-codes` documents.
 const (
