@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"parley/engine/admin"
 	"parley/engine/router"
 )
@@ -61,6 +63,10 @@ type Config struct {
 	FlushInterval time.Duration
 	// CacheBytes bounds the cache of state blocks; 0: storage's default.
 	CacheBytes int64
+	// FS is the file system of the data directory; nil means the operating system's.
+	FS vfs.FS
+	// Serve starts the server of clients; nil means reactor's, on Listen.
+	Serve Serve
 	// Logger gets what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Fatal is called when the node cannot keep its promises any more: a failed write or

@@ -29,7 +29,7 @@ type seat struct {
 // to the loop.
 type edge struct {
 	node     *Node
-	loop     *reactor.Loop
+	loop     Loop
 	seats    [][]seat
 	backlogs map[reactor.Handle]*delivery.Backlog // of sessions that read slowly
 	peers    peers
@@ -39,7 +39,7 @@ type edge struct {
 	draining bool
 }
 
-func newEdge(n *Node, l *reactor.Loop) *edge {
+func newEdge(n *Node, l Loop) *edge {
 	return &edge{node: n, loop: l, backlogs: make(map[reactor.Handle]*delivery.Backlog), peers: newPeers()}
 }
 

@@ -8,8 +8,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"os"
-	"path/filepath"
+
+	"parley/engine/auth"
+	"parley/storage"
+)
+
+// Files of the data directory.
+const (
+	identityName = "node.json"
+	keysName     = "keys.json"
 )
 
 // ErrIdentity reports a node.json that cannot be used.
@@ -36,13 +43,13 @@ func (id identity) sum() string {
 }
 
 // CheckIdentity checks the node.json of a data directory, for fsck.
-func CheckIdentity(path string) error {
-	_, err := readIdentity(path)
+func CheckIdentity(d *storage.Directory) error {
+	_, err := readIdentity(d)
 	return err
 }
 
-func readIdentity(path string) (identity, error) {
-	b, err := os.ReadFile(path)
+func readIdentity(d *storage.Directory) (identity, error) {
+	b, err := d.ReadFile(identityName)
 	if err != nil {
 		return identity{}, fmt.Errorf("engine: %w", err)
 	}
@@ -54,46 +61,47 @@ func readIdentity(path string) (identity, error) {
 }
 
 // openIdentity reads node.json, or draws a new identity if there is none.
-func openIdentity(path string, shards int) (identity, error) {
-	id, err := readIdentity(path)
+func openIdentity(d *storage.Directory, shards int) (identity, error) {
+	id, err := readIdentity(d)
 	if errors.Is(err, fs.ErrNotExist) {
-		return createIdentity(path, shards)
+		return createIdentity(d, shards)
 	}
 	return id, err
 }
 
-func createIdentity(path string, shards int) (identity, error) {
+func createIdentity(d *storage.Directory, shards int) (identity, error) {
 	id := identity{Version: 1, Cluster: random64()>>16 | 1, Replica: fmt.Sprintf("n-%016x", random64()), Shards: shards}
+	return id, id.write(d)
+}
+
+// write makes the identity the directory's.
+func (id *identity) write(d *storage.Directory) error {
 	id.Checksum = id.sum()
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
-		return id, err
+		return err
 	}
-	if err := writeFileSynced(path, append(b, '\n')); err != nil {
-		return id, fmt.Errorf("engine: write node.json: %w", err)
+	if err := d.WriteFile(identityName, append(b, '\n')); err != nil {
+		return fmt.Errorf("engine: write node.json: %w", err)
 	}
-	return id, nil
+	return nil
 }
 
-// writeFileSynced makes a file appear whole or not at all, crash or no crash.
-func writeFileSynced(path string, b []byte) (err error) {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+// openKeys reads the cluster's secrets, or draws them if there are none.
+func (n *Node) openKeys() (*auth.Keys, error) {
+	if n.config.FS == nil {
+		return auth.LoadOrCreateKeys(n.directory.Path(keysName))
+	}
+	content, err := n.directory.ReadFile(keysName)
+	if errors.Is(err, fs.ErrNotExist) {
+		if content, err = auth.GenerateKeys(); err == nil {
+			err = n.directory.WriteFile(keysName, content)
+		}
+	}
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("engine: keys: %w", err)
 	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return auth.ParseKeys(content)
 }
 
 // random64 draws 64 bits from the operating system.

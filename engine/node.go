@@ -20,6 +20,8 @@ import (
 	"parley/raft"
 	"parley/storage"
 	"parley/wire"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // A Node is a whole Parley server: stores, shards, event loops and the operator's door.
@@ -35,9 +37,9 @@ type Node struct {
 	replicas  []*replica
 	sessions  *delivery.Directory
 	readers   *readers
-	server    *reactor.Server
+	server    Server
 	// loops are the server's. They are set before it serves, while effects already flow.
-	loops     atomic.Pointer[[]*reactor.Loop]
+	loops     atomic.Pointer[[]Loop]
 	admin     *admin.Server
 	metrics   *metrics
 	diskFull  atomic.Bool
@@ -71,25 +73,25 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 }
 
 func (n *Node) openData(context.Context) (err error) {
-	if n.directory, err = storage.OpenDirectory(n.config.Data, nil); err != nil {
+	if n.directory, err = storage.OpenDirectory(n.config.Data, n.config.FS); err != nil {
 		return err
 	}
-	if n.identity, err = openIdentity(n.directory.Path("node.json"), n.config.Shards); err != nil {
+	if n.identity, err = openIdentity(n.directory, n.config.Shards); err != nil {
 		return err
 	}
-	if n.keys, err = auth.LoadOrCreateKeys(n.directory.Path("keys.json")); err != nil {
+	if n.keys, err = n.openKeys(); err != nil {
 		return err
 	}
 	n.checkDisk()
 	n.store, err = storage.Open(storage.Options{
-		Path: n.directory.Path("state"), Logger: n.log, Fatal: n.config.Fatal,
+		Path: n.directory.Path("state"), FS: n.config.FS, Logger: n.log, Fatal: n.config.Fatal,
 		BufferBytesMax: n.config.BufferBytesMax, FlushInterval: n.config.FlushInterval, CacheBytes: n.config.CacheBytes,
 	})
 	if err != nil {
 		return err
 	}
 	n.raft, err = raft.Open(raft.Options{
-		Path: n.directory.Path("log"), Server: n.identity.Replica, Logger: n.log, Fatal: n.config.Fatal,
+		Path: n.directory.Path("log"), FS: n.config.FS, Server: n.identity.Replica, Logger: n.log, Fatal: n.config.Fatal,
 	})
 	return err
 }
@@ -162,28 +164,32 @@ func (n *Node) awaitLeaders(ctx context.Context) error {
 
 func (n *Node) listen(context.Context) (err error) {
 	n.tasks.Go(n.watch)
-	n.tasks.Go(n.trim)
-	if n.config.Listen == "" {
-		return nil
+	if n.config.FS == nil {
+		n.tasks.Go(n.trim)
 	}
-	n.server, err = reactor.Listen(reactor.Config{
-		Address: n.config.Listen, Loops: n.config.Loops, ConnectionsMax: n.config.ConnectionsMax,
-		MessageBytesMax: wire.MessageBytesMax, Subprotocol: wire.Subprotocol,
-		UpgradeTimeout: wire.UpgradeSeconds * time.Second,
-		Logger:         n.log, Fatal: n.config.Fatal,
-		NewHandler: n.newHandler,
-	})
-	return err
+	serve := n.config.Serve
+	if serve == nil {
+		if n.config.Listen == "" {
+			return nil
+		}
+		serve = n.listenReactor
+	}
+	server, err := serve(n.newHandler)
+	if err != nil {
+		return err
+	}
+	n.server = server
+	return nil
 }
 
 // newHandler makes the edge of a loop, and the loop known to whoever posts.
-func (n *Node) newHandler(l *reactor.Loop) reactor.Handler {
+func (n *Node) newHandler(l Loop) reactor.Handler {
 	loops := append(slices.Clone(n.allLoops()), l)
 	n.loops.Store(&loops)
 	return newEdge(n, l)
 }
 
-func (n *Node) allLoops() []*reactor.Loop {
+func (n *Node) allLoops() []Loop {
 	if loops := n.loops.Load(); loops != nil {
 		return *loops
 	}
@@ -253,7 +259,10 @@ func (n *Node) checkDisk() {
 	if n.config.DiskReserveBytes < 0 {
 		return
 	}
-	free, err := storage.FreeBytes(n.config.Data)
+	free, err := n.directory.FreeBytes()
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return // a file system in memory
+	}
 	if err != nil {
 		n.log.Error("cannot tell how much space is free", "error", err)
 		return

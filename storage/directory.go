@@ -135,6 +135,37 @@ func (d *Directory) Path(elem ...string) string {
 	return d.fs.PathJoin(append([]string{d.path}, elem...)...)
 }
 
+// ReadFile reads a small file of the directory; fs.ErrNotExist if there is none.
+func (d *Directory) ReadFile(name string) ([]byte, error) {
+	f, err := d.fs.Open(d.Path(name))
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
+}
+
+// WriteFile makes a file of the directory appear whole or not at all, crash or no crash.
+// Only the owner can read it.
+func (d *Directory) WriteFile(name string, content []byte) error {
+	if vfs.Root(d.fs) == vfs.Default {
+		// Pebble's Create has no mode: the file is there before, with ours.
+		f, err := os.OpenFile(d.Path(name+".new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(content)
+		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+			return err
+		}
+		if err := os.Rename(d.Path(name+".new"), d.Path(name)); err != nil {
+			return err
+		}
+		return syncDirectory(d.fs, d.path)
+	}
+	return replaceFile(d.fs, d.path, name, name+".new", content)
+}
+
 // FS is the file system that the directory is on.
 func (d *Directory) FS() vfs.FS { return d.fs }
 
@@ -142,11 +173,11 @@ func (d *Directory) FS() vfs.FS { return d.fs }
 func (d *Directory) Close() error { return d.lock.Close() }
 
 // FreeBytes tells how much an unprivileged process can still write to the file system that
-// holds path, so that a node can refuse sends before the disk is full.
-func FreeBytes(path string) (uint64, error) {
-	usage, err := vfs.Default.GetDiskUsage(path)
+// holds the directory, so that a node can refuse sends before the disk is full.
+func (d *Directory) FreeBytes() (uint64, error) {
+	usage, err := d.fs.GetDiskUsage(d.path)
 	if err != nil {
-		return 0, fmt.Errorf("storage: free space of %s: %w", path, err)
+		return 0, fmt.Errorf("storage: free space of %s: %w", d.path, err)
 	}
 	return usage.AvailBytes, nil
 }

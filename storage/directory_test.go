@@ -181,10 +181,45 @@ func TestExistingDirectoryIsNotMade(t *testing.T) {
 }
 
 func TestFreeBytes(t *testing.T) {
-	if n, err := FreeBytes(t.TempDir()); err != nil || n == 0 {
-		t.Errorf("%d, %v", n, err)
+	d, err := OpenDirectory(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := FreeBytes(filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("free space of nothing")
+	defer d.Close()
+	if n, err := d.FreeBytes(); err != nil || n == 0 {
+		t.Errorf("%d bytes are free, %v", n, err)
+	}
+}
+
+// A file is whole and private under its name, on the operating system's file system and on another.
+func TestDirectoryFiles(t *testing.T) {
+	for name, fs := range map[string]vfs.FS{"system": nil, "memory": vfs.NewMem()} {
+		path := "/data"
+		if fs == nil {
+			path = t.TempDir()
+		}
+		d, err := OpenDirectory(path, fs)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if _, err := d.ReadFile("keys.json"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: reading a file that is not there: %v", name, err)
+		}
+		for _, content := range []string{"first, and longer", "second"} {
+			if err := d.WriteFile("keys.json", []byte(content)); err != nil {
+				t.Fatal(name, err)
+			}
+			if b, err := d.ReadFile("keys.json"); err != nil || string(b) != content {
+				t.Errorf("%s: %q, %v; %q was written", name, b, err, content)
+			}
+		}
+		if fs == nil {
+			if info, err := os.Stat(d.Path("keys.json")); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("mode of a file: %v, %v", info.Mode(), err)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Error(name, err)
+		}
 	}
 }

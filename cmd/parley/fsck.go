@@ -59,7 +59,7 @@ func fsck(ctx context.Context, out io.Writer, dir string) (err error) {
 	if err := auth.CheckKeys(filepath.Join(dir, "keys.json")); err != nil {
 		report(detail(err))
 	}
-	if err := engine.CheckIdentity(filepath.Join(dir, "node.json")); err != nil {
+	if err := engine.CheckIdentity(d); err != nil {
 		report(detail(err))
 	}
 	fmt.Fprintf(out, "state: %d users, %d conversations, %d messages in %d tables of %d bytes\n",

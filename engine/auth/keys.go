@@ -90,6 +90,20 @@ func LoadOrCreateKeys(path string) (*Keys, error) {
 	return loadKeys(path)
 }
 
+// GenerateKeys draws fresh keys and returns the content of a key file, for whoever keeps it
+// elsewhere than LoadOrCreateKeys would.
+func GenerateKeys() ([]byte, error) {
+	file, err := newKeysFile()
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(file, "", "  ")
+	return append(b, '\n'), err
+}
+
+// ParseKeys reads the content of a key file.
+func ParseKeys(content []byte) (*Keys, error) { return parseKeys(content) }
+
 // CheckKeys reports whether LoadOrCreateKeys would take the key file. It changes nothing.
 func CheckKeys(path string) error {
 	_, err := loadKeys(path)
