@@ -33,7 +33,7 @@ type edge struct {
 	seats    [][]seat
 	backlogs map[reactor.Handle]*delivery.Backlog // of sessions that read slowly
 	peers    peers
-	touched  []*replica // shards to be kicked at the end of the message
+	touched  []*route // shards to be kicked at the end of the message
 	actions  []session.Action
 	scratch  []byte
 	draining bool
@@ -110,12 +110,12 @@ func (e *edge) Message(h reactor.Handle, payload []byte) {
 func (e *edge) kick() {
 	for _, r := range e.touched {
 		r.touchedBy[e.loop.Index()] = false
-		r.Kick()
+		r.kick()
 	}
 	e.touched = e.touched[:0]
 }
 
-func (e *edge) touch(r *replica) {
+func (e *edge) touch(r *route) {
 	if mine := &r.touchedBy[e.loop.Index()]; !*mine {
 		*mine = true
 		e.touched = append(e.touched, r)
@@ -200,8 +200,8 @@ func (e *edge) send(s *seat, m *wire.Send) {
 }
 
 func (e *edge) queue(send *shard.Send) {
-	r := e.node.replicaOf(send.Conversation.Slot())
-	if err := r.Send(send); err != nil {
+	r := e.node.routeOf(send.Conversation.Slot())
+	if err := r.send(send); err != nil {
 		e.refuse(reactor.Handle(send.Session), send.Correlation, shard.CodeOf(err))
 		return
 	}
@@ -221,8 +221,8 @@ func (e *edge) cursor(s *seat, c *wire.Cursor) {
 		return
 	}
 	conversation := c.Ref.Conversation(s.User)
-	r := e.node.replicaOf(conversation.Slot())
-	err := r.Cursor(&shard.Cursor{Session: uint64(s.handle), Conversation: conversation, User: s.User, Kind: c.Kind, Position: c.Position})
+	r := e.node.routeOf(conversation.Slot())
+	err := r.cursor(&shard.Cursor{Session: uint64(s.handle), Conversation: conversation, User: s.User, Kind: c.Kind, Position: c.Position})
 	if err != nil {
 		e.fail(s, 0, shard.CodeOf(err))
 		return

@@ -108,8 +108,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for reason, count := range r.reactor.Closed {
 		ch <- prometheus.MustNewConstMetric(closedDesc, prometheus.CounterValue, float64(count), reactor.Reason(reason).String())
 	}
-	for i, replica := range m.node.replicas {
-		collectShard(ch, strconv.Itoa(i), replica)
+	for _, route := range m.node.routes {
+		if l := route.local.Load(); l != nil && l.group != nil {
+			collectShard(ch, strconv.Itoa(int(route.id)), l)
+		}
 	}
 }
 

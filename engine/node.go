@@ -34,7 +34,7 @@ type Node struct {
 	store     *storage.Store
 	raft      *raft.Node
 	table     *router.Table
-	replicas  []*replica
+	routes    []*route
 	sessions  *delivery.Directory
 	readers   *readers
 	server    Server
@@ -48,13 +48,6 @@ type Node struct {
 	tasks     sync.WaitGroup
 	closeOnce sync.Once
 	closeErr  error
-}
-
-// A replica is this node's part in one shard: the state machine and its Raft group.
-type replica struct {
-	*shard.Shard
-	group     *raft.Group
-	touchedBy []bool // by loop; each loop uses only its own
 }
 
 // Open starts a node: when it returns, every shard is led and clients are served. With
@@ -102,47 +95,47 @@ func (n *Node) openShards(context.Context) (err error) {
 	}
 	n.readers = newReaders(n.config.Readers, ReadQueueMax)
 	n.metrics = newMetrics(n)
-	n.replicas = make([]*replica, n.table.Shards())
-	for i := range n.replicas {
-		n.replicas[i] = &replica{touchedBy: make([]bool, LoopsMax)}
-	}
+	n.routes = newRoutes(n.table)
 	// All shards are there before the first group starts: what one has for another is
 	// delivered as soon as it leads.
-	for _, step := range []func(int) error{n.openShard, n.startGroup} {
-		for i := range n.replicas {
-			if err := step(i); err != nil {
-				return fmt.Errorf("engine: shard %d: %w", i, err)
+	for _, step := range []func(*route) error{n.openShard, n.startGroup} {
+		for _, r := range n.routes {
+			if err := step(r); err != nil {
+				return fmt.Errorf("engine: shard %d: %w", r.id, err)
 			}
 		}
 	}
 	return nil
 }
 
-func (n *Node) openShard(i int) error {
-	slots := n.table.Range(i)
-	state, err := n.store.Shard(uint32(i), slots.First, slots.Last)
+func (n *Node) openShard(r *route) error {
+	state, err := n.store.Shard(r.id, r.slots.First, r.slots.Last)
 	if err != nil {
 		return err
 	}
-	r := n.replicas[i]
-	r.Shard, err = shard.Open(shard.Config{
-		ID: uint32(i), First: slots.First, Last: slots.Last, Store: state, Nonce: random64(),
+	s, err := shard.Open(shard.Config{
+		ID: r.id, First: r.slots.First, Last: r.slots.Last, Store: state, Nonce: random64(),
 		Now:     func() wire.Time { return wire.TimeOf(time.Now()) },
 		Sink:    n,
 		Deliver: n.deliverCommand,
 		Logger:  n.log,
 	})
-	return err
-}
-
-func (n *Node) startGroup(i int) (err error) {
-	r := n.replicas[i]
-	r.group, err = n.raft.Start(raft.GroupConfig{ID: uint32(i), Machine: r.Shard, Source: r.Shard, Servers: []string{n.identity.Replica}})
 	if err != nil {
 		return err
 	}
-	r.Attach(r.group.Kick)
-	r.Kick() // for what came to the queue before
+	r.local.Store(&replica{Shard: s})
+	return nil
+}
+
+func (n *Node) startGroup(r *route) error {
+	s := r.local.Load().Shard
+	group, err := n.raft.Start(raft.GroupConfig{ID: r.id, Machine: s, Source: s, Servers: []string{n.identity.Replica}})
+	if err != nil {
+		return err
+	}
+	r.local.Store(&replica{Shard: s, group: group})
+	s.Attach(group.Kick)
+	s.Kick() // for what came to the queue before
 	return nil
 }
 
@@ -150,7 +143,7 @@ func (n *Node) startGroup(i int) (err error) {
 func (n *Node) awaitLeaders(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for _, r := range n.replicas {
+	for _, r := range n.local() {
 		for !r.group.Leading() {
 			select {
 			case <-ctx.Done():
@@ -195,9 +188,6 @@ func (n *Node) allLoops() []Loop {
 	}
 	return nil
 }
-
-// replicaOf is the shard that owns a slot.
-func (n *Node) replicaOf(slot wire.Slot) *replica { return n.replicas[n.table.Shard(slot)] }
 
 // deliverCommand proposes a command at the shard that owns a slot.
 func (n *Node) deliverCommand(target wire.Slot, command []byte) <-chan error {
@@ -275,7 +265,7 @@ func (n *Node) checkDisk() {
 
 // compact lets each log be cut behind what its state has on disk.
 func (n *Node) compact() {
-	for _, r := range n.replicas {
+	for _, r := range n.local() {
 		r.group.Compact()
 	}
 }
@@ -332,10 +322,8 @@ func (n *Node) close() error {
 	if n.readers != nil {
 		n.readers.close()
 	}
-	for _, r := range n.replicas {
-		if r.Shard != nil {
-			done(r.Shard.Close())
-		}
+	for _, r := range n.local() {
+		done(r.Shard.Close())
 	}
 	if n.store != nil {
 		done(n.store.Close())

@@ -119,9 +119,9 @@ func (n *Node) Ready() error {
 	case n.diskFull.Load():
 		return errDiskFull
 	}
-	for i, r := range n.replicas {
-		if !r.group.Leading() {
-			return fmt.Errorf("shard %d has no leader here", i)
+	for _, r := range n.routes {
+		if l := r.local.Load(); l == nil || !l.group.Leading() {
+			return fmt.Errorf("shard %d has no leader here", r.id)
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func (n *Node) changedSince(ctx context.Context, user wire.ID, t *syncToken) (al
 		return nil, false, err
 	}
 	for index := range shards {
-		r := n.replicas[index]
+		r := n.routes[index].local.Load()
 		if err := r.group.Authorize(ctx); err != nil {
 			return nil, false, err
 		}
