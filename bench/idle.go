@@ -59,7 +59,8 @@ func (o *idleOptions) run(ctx context.Context) (err error) {
 	if o.processes < 1 || o.sessions < o.processes || o.processes > 1 && o.target != "" {
 		return fmt.Errorf("bench: %d sessions over %d processes; a running server is one process", o.sessions, o.processes)
 	}
-	run := &idleRun{idleOptions: o, n: o.sessions / o.processes * o.processes}
+	each := (o.sessions + o.processes - 1) / o.processes // the same in all, so a few more than asked for in some cases
+	run := &idleRun{idleOptions: o, n: each * o.processes}
 	defer func() {
 		for _, s := range run.sites {
 			err = errors.Join(err, s.close())
