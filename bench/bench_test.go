@@ -117,6 +117,14 @@ func TestCrashLosesNothing(t *testing.T) {
 	}
 }
 
+func TestStorageMeasuresThreeReplicas(t *testing.T) {
+	r := mustBench(t, "storage", "--shards", "2", "--conversations", "50", "--warmup", "100ms", "--duration", "400ms")
+	if r.Messages == 0 || r.AckedPerSecond <= 0 || r.Ack == nil || r.MessagesPerEntry < 1 || r.DiskBytesPerMessage <= 0 ||
+		r.LogBytesPerMessage <= 0 || r.RSSBytes == 0 || r.Config["replicas"] != "3" {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestAServerThatDoesNotStartSaysWhy(t *testing.T) {
 	_, stderr, err := runBench(t, "direct", "--serve=--shards=0")
 	if err == nil || !strings.Contains(stderr, "shards") {

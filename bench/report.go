@@ -30,7 +30,7 @@ type Report struct {
 	Host     Host              `json:"host"`
 	Config   map[string]string `json:"config"` // the scenario's settings and the server's flags
 
-	CPUPerMessage      float64 `json:"cpu_us_per_message,omitempty"`      // of the server, user and system
+	CPUPerMessage      float64 `json:"cpu_us_per_message,omitempty"`      // of the server, user and system; storage: of all replicas
 	LoadCPUPerMessage  float64 `json:"load_cpu_us_per_message,omitempty"` // of the process that applies the load
 	AckedPerSecond     float64 `json:"acked_per_second,omitempty"`
 	DeliveredPerSecond float64 `json:"delivered_per_second,omitempty"`
@@ -45,6 +45,7 @@ type Report struct {
 	IOCallsPerMessage  float64 `json:"io_calls_per_message,omitempty"` // read and write calls, from /proc/PID/io
 	SyscallsPerMessage float64 `json:"syscalls_per_message,omitempty"` // all of them, by strace or perf
 
+	MessagesPerEntry     float64 `json:"messages_per_entry,omitempty"`      // of the log
 	WireBytesPerMessage  float64 `json:"wire_bytes_per_message,omitempty"`  // both sides' sockets, both ways, WebSocket headers included
 	ResumeBytes          float64 `json:"resume_bytes,omitempty"`            // nothing changed; without the HTTP handshake
 	ResumeHandshakeBytes float64 `json:"resume_handshake_bytes,omitempty"`  // the HTTP handshake

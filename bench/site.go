@@ -23,7 +23,7 @@ import (
 	"parley/bench/load"
 )
 
-// options are the flags that every scenario has.
+// options are the flags that scenarios share.
 type options struct {
 	program    string   // of the server; empty: this one
 	flags      []string // of the server
@@ -39,15 +39,20 @@ type options struct {
 }
 
 func (o *options) add(f *pflag.FlagSet) {
+	o.addCommon(f)
 	f.StringVar(&o.program, "server", "", "measure the server of another `PROGRAM` than this one")
 	f.StringArrayVar(&o.flags, "serve", nil, "pass a `FLAG` to the server, such as --serve=--loops=2; may be repeated")
-	f.StringVar(&o.folder, "folder", "", "keep data below `DIR` instead of a temporary folder: it decides which disk is measured")
-	f.BoolVar(&o.keep, "keep", false, "leave the data and the server's log where they are")
-	f.StringVar(&o.json, "json", "", "write the result as JSON to `FILE`, - for standard output (and no table)")
-	f.StringVar(&o.profile, "profile", "", "write a CPU profile of the server, taken while it is measured, to `FILE`")
 	f.StringVar(&o.target, "target", "", "put load on a server that runs at `HOST:PORT` instead of starting one")
 	f.StringVar(&o.targetData, "target-data", "", "data `DIR` of that server, on this machine: its operator's socket makes the users")
 	f.IntVar(&o.targetPID, "target-pid", 0, "process of that server, on this machine, to read CPU and memory of")
+}
+
+// addCommon adds the flags that do not need a server.
+func (o *options) addCommon(f *pflag.FlagSet) {
+	f.StringVar(&o.folder, "folder", "", "keep data below `DIR` instead of a temporary folder: it decides which disk is measured")
+	f.BoolVar(&o.keep, "keep", false, "leave the data and the server's log where they are")
+	f.StringVar(&o.json, "json", "", "write the result as JSON to `FILE`, - for standard output (and no table)")
+	f.StringVar(&o.profile, "profile", "", "write a CPU profile of what is measured, taken meanwhile, to `FILE`")
 }
 
 // begin takes a command's outputs, and a context that Ctrl-C ends, so that what was started is stopped
@@ -80,7 +85,7 @@ func (o *options) open(ctx context.Context, name string) (*site, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	var err error
-	if s.worker, err = startWorker(o.progress); err != nil {
+	if s.worker, err = startWorker("worker", o.progress); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil

@@ -22,7 +22,8 @@ var errWorker = errors.New("bench: the load process")
 // answerBytesMax bounds a line of the load process.
 const answerBytesMax = 64 << 20
 
-// A worker is the process that applies the load: this program again, with a hidden command.
+// A worker is a process that a scenario conducts: this program again, with a hidden command. It
+// applies load, or it is the core that is measured.
 type worker struct {
 	command *exec.Cmd
 	in      io.WriteCloser
@@ -34,12 +35,13 @@ type worker struct {
 	exited  chan struct{}
 }
 
-func startWorker(stderr io.Writer) (*worker, error) {
+// startWorker runs the hidden command of a role.
+func startWorker(role string, stderr io.Writer) (*worker, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errWorker, err)
 	}
-	w := &worker{command: exec.Command(program, "bench", "worker"), waiting: map[uint64]chan load.Response{}, exited: make(chan struct{})}
+	w := &worker{command: exec.Command(program, "bench", role), waiting: map[uint64]chan load.Response{}, exited: make(chan struct{})}
 	w.command.SysProcAttr = childAttributes()
 	w.command.Stderr = stderr
 	in, inErr := w.command.StdinPipe()
