@@ -31,25 +31,34 @@ type Batch struct {
 	Deliveries []Delivery
 }
 
-// Plan looks up whom the effects concern and sorts that by loop. loopOf names the loop
+// Plan looks up whom of this node the effects concern and sorts that by loop. loopOf names the loop
 // of a handle; the result has an entry a loop, nil where there is nothing to do.
 func Plan(e *shard.Effects, d *Directory, loops int, loopOf func(handle uint64) int) []*Batch {
 	p := planner{effects: e, directory: d, batches: make([]*Batch, loops), loopOf: loopOf}
 	for i := range e.Sent {
-		p.add(Delivery{Handle: e.Sent[i].Session, Index: uint32(i), Kind: Sent})
+		p.add(Delivery{Handle: here(e.Sent[i].Session, e.Sent[i].Node), Index: uint32(i), Kind: Sent})
 	}
 	for i := range e.Refused {
-		p.add(Delivery{Handle: e.Refused[i].Session, Index: uint32(i), Kind: Refused})
+		p.add(Delivery{Handle: here(e.Refused[i].Session, e.Refused[i].Node), Index: uint32(i), Kind: Refused})
 	}
 	for i := range e.Messages {
 		m := &e.Messages[i]
-		p.members(m.Conversation, m.Author, m.From, Delivery{Index: uint32(i), Kind: Message})
+		p.members(m.Conversation, m.Author, here(m.From, m.FromNode), Delivery{Index: uint32(i), Kind: Message})
 	}
 	for i := range e.Receipts {
 		r := &e.Receipts[i]
-		p.members(r.Conversation, r.User, r.From, Delivery{Index: uint32(i), Kind: Receipt})
+		p.members(r.Conversation, r.User, here(r.From, r.FromNode), Delivery{Index: uint32(i), Kind: Receipt})
 	}
 	return p.batches
+}
+
+// here is a session's handle if the session is of this node, and no handle otherwise: two
+// nodes may have sessions of the same handle.
+func here(handle uint64, node uint32) uint64 {
+	if node != 0 {
+		return 0
+	}
+	return handle
 }
 
 type planner struct {

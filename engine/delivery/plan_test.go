@@ -16,9 +16,9 @@ func TestPlanSendsEachEffectToWhomItConcerns(t *testing.T) {
 	d.Put(1, 11, 0x202)
 	d.Put(2, 20, 0x103)
 	e := &shard.Effects{
-		Sent:     []shard.SentEffect{{Origin: shard.Origin{Session: 0x101, Correlation: 5}}},
-		Refused:  []shard.RefusedEffect{{Origin: shard.Origin{Session: 0x103}}, {Origin: shard.Origin{Session: 0xF01}}},
-		Messages: []shard.MessageEffect{{Conversation: wire.DirectConversation(1, 2), Author: 1, From: 0x101}, {Conversation: wire.DirectConversation(1, 1), Author: 1, From: 0x202}},
+		Sent:     []shard.SentEffect{{Origin: shard.Origin{Session: 0x101, Correlation: 5}}, {Origin: shard.Origin{Session: 0x103, Correlation: 5, Node: 7}}},
+		Refused:  []shard.RefusedEffect{{Origin: shard.Origin{Session: 0x103}}, {Origin: shard.Origin{Session: 0xF01}}, {Origin: shard.Origin{Session: 0x101, Node: 7}}},
+		Messages: []shard.MessageEffect{{Conversation: wire.DirectConversation(1, 2), Author: 1, From: 0x101}, {Conversation: wire.DirectConversation(1, 1), Author: 1, From: 0x202}, {Conversation: wire.DirectConversation(1, 2), Author: 2, From: 0x103, FromNode: 7}},
 		Receipts: []shard.ReceiptEffect{{Conversation: wire.DirectConversation(1, 2), User: 2, From: 0x103}, {Conversation: wire.DirectConversation(2, 3), User: 3}},
 	}
 	batches := Plan(e, d, 3, func(h uint64) int { return int(h >> 8) })
@@ -28,10 +28,12 @@ func TestPlanSendsEachEffectToWhomItConcerns(t *testing.T) {
 			{Handle: 0x103, Kind: Refused},
 			{Handle: 0x103, Kind: Message},
 			{Handle: 0x101, Kind: Message, Index: 1, Own: true},
+			{Handle: 0x101, Kind: Message, Index: 2},
+			{Handle: 0x103, Kind: Message, Index: 2, Own: true},
 			{Handle: 0x101, Kind: Receipt},
 			{Handle: 0x103, Kind: Receipt, Index: 1},
 		},
-		2: {{Handle: 0x202, Kind: Message, Own: true}, {Handle: 0x202, Kind: Receipt}},
+		2: {{Handle: 0x202, Kind: Message, Own: true}, {Handle: 0x202, Kind: Message, Index: 2}, {Handle: 0x202, Kind: Receipt}},
 	}
 	for loop, b := range batches {
 		var got []Delivery

@@ -55,7 +55,7 @@ func benchmarkApply(b *testing.B, size, pairs, cursors int) {
 			next++
 			counters[pair]++
 			x, y := wire.MakeID(wire.Slot(pair%wire.Slots), uint64(2*pair+1)), wire.MakeID(wire.Slot(pair%wire.Slots), uint64(2*pair+2))
-			err := s.Send(&Send{Origin: Origin{1, uint64(next)}, Conversation: wire.DirectConversation(x, y), Author: x, Device: 5,
+			err := s.Send(&Send{Origin: Origin{Session: 1, Correlation: uint64(next)}, Conversation: wire.DirectConversation(x, y), Author: x, Device: 5,
 				Epoch: 77, Counter: counters[pair], PeerKnown: true, Content: wire.Content{Bytes: body}})
 			for kind := range cursors {
 				err = errors.Join(err, s.Cursor(&Cursor{Conversation: wire.DirectConversation(x, y), User: y, Kind: wire.CursorKind(kind), Position: counters[pair]}))

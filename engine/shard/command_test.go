@@ -93,7 +93,7 @@ func TestDamagedEntryStops(t *testing.T) {
 func TestBadEntryStopsTheReplica(t *testing.T) {
 	r := newReplica(t, 0, 0, wire.Slots-1)
 	r.lead()
-	r.send(&Send{Origin: Origin{3, 4}, Conversation: wire.DirectConversation(1, 2), Author: 1, Device: 1, Epoch: 1, Counter: 1,
+	r.send(&Send{Origin: Origin{Session: 3, Correlation: 4}, Conversation: wire.DirectConversation(1, 2), Author: 1, Device: 1, Epoch: 1, Counter: 1,
 		PeerKnown: true, Content: wire.Text("x")})
 	good, _ := r.pack()
 	bad := bytes.Clone(good[0].Data)
@@ -122,7 +122,7 @@ func TestBadEntryStopsTheReplica(t *testing.T) {
 func TestEntryIsAppliedOnce(t *testing.T) {
 	r := newReplica(t, 0, 0, wire.Slots-1)
 	r.lead()
-	r.send(&Send{Origin: Origin{3, 4}, Conversation: wire.DirectConversation(1, 2), Author: 1, Device: 1, Epoch: 1, Counter: 1,
+	r.send(&Send{Origin: Origin{Session: 3, Correlation: 4}, Conversation: wire.DirectConversation(1, 2), Author: 1, Device: 1, Epoch: 1, Counter: 1,
 		PeerKnown: true, Content: wire.Text("x")})
 	r.run()
 	r.apply(r.log...)

@@ -16,7 +16,7 @@ func TestCacheKeepsTheLastUsed(t *testing.T) {
 	counters := make(map[wire.ID]uint64)
 	send := func(peer wire.ID) {
 		counters[peer]++
-		r.send(&Send{Origin: Origin{1, counters[peer]}, Conversation: wire.DirectConversation(1, peer), Author: 1, Device: 1, Epoch: 1,
+		r.send(&Send{Origin: Origin{Session: 1, Correlation: counters[peer]}, Conversation: wire.DirectConversation(1, peer), Author: 1, Device: 1, Epoch: 1,
 			Counter: counters[peer], PeerKnown: true, Content: wire.Text("x")})
 	}
 	cached := func() (peers []wire.ID) {

@@ -27,7 +27,7 @@ func guests(t *testing.T, n uint64) (wire.Conversation, wire.ID, wire.ID) {
 }
 
 func firstMessage(c wire.Conversation, author wire.ID) *Send {
-	return &Send{Origin: Origin{1, 1}, Conversation: c, Author: author, Device: 1, Epoch: 1, Counter: 1, PeerKnown: true, Content: wire.Text("hello")}
+	return &Send{Origin: Origin{Session: 1, Correlation: 1}, Conversation: c, Author: author, Device: 1, Epoch: 1, Counter: 1, PeerKnown: true, Content: wire.Text("hello")}
 }
 
 // serve applies whatever waits at a replica, 50 times a virtual second, until stop.

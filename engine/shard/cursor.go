@@ -5,9 +5,9 @@ import "parley/wire"
 // cursor moves a member's cursor forward. A read cursor takes the delivered one along:
 // what is read was delivered. What does not move anything has no effect.
 func (m *machine) cursor(c *command) error {
-	session := m.session()
+	origin := m.session()
 	if !c.conversation.Member(c.user) {
-		m.refuse(Origin{Session: session}, wire.CodeBadCursor)
+		m.refuse(origin, wire.CodeBadCursor)
 		return nil
 	}
 	v, err := m.conversation(c.conversation)
@@ -15,7 +15,7 @@ func (m *machine) cursor(c *command) error {
 		return err
 	}
 	if c.number > v.Head {
-		m.refuse(Origin{Session: session}, wire.CodeBadCursor)
+		m.refuse(origin, wire.CodeBadCursor)
 		return nil
 	}
 	side := v.side(c.user)
@@ -36,7 +36,7 @@ func (m *machine) cursor(c *command) error {
 	m.counters.Cursors++
 	if m.tell {
 		m.effects.Receipts = append(m.effects.Receipts, ReceiptEffect{Conversation: v.key, User: c.user,
-			Kind: c.cursorKind, Position: c.number, Time: time, From: session})
+			Kind: c.cursorKind, Position: c.number, Time: time, From: origin.Session, FromNode: origin.Node})
 	}
 	return nil
 }

@@ -10,19 +10,82 @@ type Sink interface {
 	Effects(e *Effects)
 }
 
-// Effects are what one applied batch means for this node's sessions. They are immutable
-// once the Sink has them, and contents alias the log entry, which lives as long.
+// Effects are what one applied batch means for sessions. They are immutable once the Sink
+// has them, and contents alias the log entry, which lives as long.
 //
-// Sent and Refused are answers to those who wait on this node, each exactly once. The
-// rest concerns whoever is attached here, and may repeat what a sync has told already.
+// Sent and Refused are answers to those who wait for what this replica proposed, each
+// exactly once. The rest concerns whoever is attached, and may repeat what a sync has
+// told already. Batches follow each other without a gap: one begins where the last ended,
+// unless a snapshot has replaced the state in between.
 type Effects struct {
 	Shard    uint32
+	Previous uint64 // index of the last batch told before
 	Index    uint64 // of the last entry applied; 0: refusals of entries that failed
 	Sent     []SentEffect
 	Refused  []RefusedEffect
 	Messages []MessageEffect
 	Receipts []ReceiptEffect
 	Listed   []ListedEffect
+	Marks    []Mark // one an entry, if the batch has several
+}
+
+// A Mark is how far the lists of Effects reach at the end of an entry. Replicas apply the
+// same entries in different batches, so who changes replicas may need half a batch.
+type Mark struct {
+	Index                                     uint64
+	Sent, Refused, Messages, Receipts, Listed uint32
+}
+
+// mark notes the end of an entry.
+func (e *Effects) mark(index uint64) {
+	e.Marks = append(e.Marks, e.end(index))
+}
+
+// end is the mark at the end of the lists as they are.
+func (e *Effects) end(index uint64) Mark {
+	return Mark{Index: index, Sent: uint32(len(e.Sent)), Refused: uint32(len(e.Refused)),
+		Messages: uint32(len(e.Messages)), Receipts: uint32(len(e.Receipts)), Listed: uint32(len(e.Listed))}
+}
+
+// After is the part of the batch whose entries come after an index: all of it, or a
+// shorter one that shares its lists; empty if it ends at the index or before.
+func (e *Effects) After(index uint64) *Effects { return e.Between(index, e.Index) }
+
+// Between is the part of the batch whose entries come after one index and not after
+// another, which must be the index of an entry, of the batch's end or beyond it.
+func (e *Effects) Between(after, last uint64) *Effects {
+	if after <= e.Previous && last >= e.Index {
+		return e
+	}
+	part := &Effects{Shard: e.Shard, Previous: max(after, e.Previous), Index: min(last, e.Index)}
+	if part.Previous >= part.Index {
+		part.Previous = part.Index
+		return part
+	}
+	from, to := Mark{}, e.end(e.Index)
+	first, end := 0, len(e.Marks)
+	for i := range e.Marks {
+		if m := &e.Marks[i]; m.Index <= after {
+			from, first = *m, i+1
+		} else if m.Index >= last {
+			to, end = *m, i+1
+			break
+		}
+	}
+	part.Sent, part.Refused = e.Sent[from.Sent:to.Sent], e.Refused[from.Refused:to.Refused]
+	part.Messages, part.Receipts = e.Messages[from.Messages:to.Messages], e.Receipts[from.Receipts:to.Receipts]
+	part.Listed = e.Listed[from.Listed:to.Listed]
+	// Marks count from the beginning of the lists, which has moved.
+	if end-first > 1 {
+		part.Marks = make([]Mark, 0, end-first)
+	}
+	for _, m := range e.Marks[first:end] {
+		if end-first > 1 {
+			part.Marks = append(part.Marks, Mark{Index: m.Index, Sent: m.Sent - from.Sent, Refused: m.Refused - from.Refused,
+				Messages: m.Messages - from.Messages, Receipts: m.Receipts - from.Receipts, Listed: m.Listed - from.Listed})
+		}
+	}
+	return part
 }
 
 // Empty reports whether there is nothing to tell.
@@ -53,7 +116,8 @@ type MessageEffect struct {
 	Time         wire.Time
 	Author       wire.ID
 	Content      wire.Content
-	From         uint64 // the session that sent it and needs no push; 0: not one of this node
+	From         uint64 // the session that sent it and needs no push; 0: not known here
+	FromNode     uint32 // the number of that session's node; 0: this one
 }
 
 // A ReceiptEffect is a moved cursor, for the peer's sessions and the user's own other
@@ -64,7 +128,8 @@ type ReceiptEffect struct {
 	Kind         wire.CursorKind // Delivered or Read
 	Position     uint64
 	Time         wire.Time
-	From         uint64 // the session that moved it; 0: not one of this node
+	From         uint64 // the session that moved it; 0: not known here
+	FromNode     uint32 // the number of that session's node; 0: this one
 }
 
 // A ListedEffect says that a user's own list, at home, has a conversation more.

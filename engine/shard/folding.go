@@ -30,7 +30,7 @@ func (q *cursorQueue) add(c *Cursor) error {
 	key := c.key()
 	if number, ok := q.folded[key]; ok {
 		if waits := &q.cursors[number-q.dropped]; c.Position > waits.Position {
-			waits.Position, waits.Session = c.Position, c.Session
+			waits.Position, waits.Session, waits.Node = c.Position, c.Session, c.Node
 		}
 		return nil
 	}

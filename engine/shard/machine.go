@@ -17,6 +17,7 @@ type machine struct {
 	queue       *Queue
 
 	applied  uint64
+	told     uint64 // index up to which effects were told, or never will be
 	cache    *conversationCache
 	outgoing map[uint64]struct{} // the numbers of the rows that wait for other shards
 
@@ -70,6 +71,7 @@ const outgoingOrdinalBits = 10
 // load takes up what the store holds.
 func (m *machine) load(r *storage.Reader) error {
 	m.applied = r.Applied().Index
+	m.told = m.applied
 	return r.Outgoing(func(o storage.Outgoing) error {
 		m.outgoing[o.Number] = struct{}{}
 		return nil
@@ -81,6 +83,7 @@ func (m *machine) apply(w *storage.Writer, entries []raft.Entry) error {
 	m.w = w
 	m.effects = &Effects{
 		Shard:    m.id,
+		Previous: m.told,
 		Sent:     make([]SentEffect, 0, m.hints[0]),
 		Messages: make([]MessageEffect, 0, m.hints[1]),
 	}
@@ -93,8 +96,12 @@ func (m *machine) apply(w *storage.Writer, entries []raft.Entry) error {
 			return fmt.Errorf("entry %d of term %d: %w", e.Index, e.Term, err)
 		}
 		m.applied, m.effects.Index = e.Index, e.Index
+		if len(entries) > 1 {
+			m.effects.mark(e.Index)
+		}
 		w.SetApplied(e.Index, e.Term)
 	}
+	m.told = max(m.told, m.effects.Index)
 	m.write()
 	m.hints = [2]int{len(m.effects.Sent), len(m.effects.Messages)}
 	return nil
@@ -164,13 +171,15 @@ func (m *machine) origin() (o Origin, waits bool) {
 	return o, true
 }
 
-// session is where the cursor that is being applied came from; 0: not from this node.
-func (m *machine) session() uint64 {
+// session is where the cursor that is being applied came from; none: this replica did
+// not propose it.
+func (m *machine) session() Origin {
 	if m.batch == nil || m.cursors >= len(m.batch.cursors) {
-		return 0
+		return Origin{}
 	}
+	c := &m.batch.cursors[m.cursors]
 	m.cursors++
-	return m.batch.cursors[m.cursors-1].Session
+	return Origin{Session: c.Session, Node: c.Node}
 }
 
 // answer notes the fate of a command for whoever waits for it: the first refusal among a

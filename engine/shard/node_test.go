@@ -238,7 +238,7 @@ func pairUsers(pair int) []wire.ID {
 // write sends one message until it is accepted.
 func (n *node) write(pair int, counter, session uint64) {
 	users := pairUsers(pair)
-	m := &Send{Origin: Origin{session<<16 | uint64(pair+1), counter}, Conversation: wire.DirectConversation(users[0], users[1]), Author: users[0],
+	m := &Send{Origin: Origin{Session: session<<16 | uint64(pair+1), Correlation: counter}, Conversation: wire.DirectConversation(users[0], users[1]), Author: users[0],
 		Device: 1, Epoch: 7, Counter: counter, PeerKnown: true, Content: wire.Text(fmt.Sprintf("message %d", counter))}
 	for {
 		sent, code := n.send(m)

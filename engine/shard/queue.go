@@ -32,11 +32,12 @@ func CodeOf(err error) wire.Code {
 	return wire.CodeTimeout
 }
 
-// An Origin says who waits for a send: a session's handle on this node and the
-// correlation of its request.
+// An Origin says who waits for a send: a session's handle, which means something on its
+// node only, and the correlation of its request.
 type Origin struct {
 	Session     uint64
 	Correlation uint64
+	Node        uint32 // the number of the session's node; 0: this one
 }
 
 // A Send is one message on its way into the log.
@@ -54,6 +55,7 @@ type Send struct {
 // A Cursor is one moved cursor on its way into the log.
 type Cursor struct {
 	Session      uint64
+	Node         uint32 // the number of the session's node; 0: this one
 	Conversation wire.Conversation
 	User         wire.ID
 	Kind         wire.CursorKind // Delivered or Read

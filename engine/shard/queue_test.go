@@ -18,7 +18,7 @@ func newTestQueue() *Queue {
 }
 
 func testSend(author wire.ID, counter uint64, body string) *Send {
-	return &Send{Origin: Origin{uint64(author), counter}, Conversation: wire.DirectConversation(author, 1<<40),
+	return &Send{Origin: Origin{Session: uint64(author), Correlation: counter}, Conversation: wire.DirectConversation(author, 1<<40),
 		Author: author, Device: 1, Epoch: 1, Counter: counter, Content: wire.Text(body)}
 }
 
@@ -389,7 +389,7 @@ func TestQueueConcurrently(t *testing.T) {
 	answer(waiting)
 	for s := range senders {
 		for i := range uint64(each) {
-			if n := answers[Origin{uint64(s + 1), i + 1}]; n != 1 {
+			if n := answers[Origin{Session: uint64(s + 1), Correlation: i + 1}]; n != 1 {
 				t.Fatalf("send %d of %d has %d answers", i+1, s+1, n)
 			}
 		}

@@ -120,7 +120,7 @@ func (m *machine) accept(v *conversation, box int, c *command, origin Origin) {
 	}
 	if m.tell {
 		m.effects.Messages = append(m.effects.Messages, MessageEffect{Conversation: v.key, Sequence: v.Head,
-			Revision: v.Revision, Time: v.Time, Author: c.user, Content: c.content, From: origin.Session})
+			Revision: v.Revision, Time: v.Time, Author: c.user, Content: c.content, From: origin.Session, FromNode: origin.Node})
 	}
 }
 

@@ -30,6 +30,10 @@ type Config struct {
 	Now func() wire.Time
 	// Sink gets the effects.
 	Sink Sink
+	// TellAlways makes Sink get every batch, also one without effects, on every replica: a
+	// cluster resumes at a new leader what the old one has told in part. Otherwise only a
+	// replica that has led tells, and only what there is.
+	TellAlways bool
 	// Deliver proposes a command at the shard that owns a slot, on whatever node leads it;
 	// the channel gives nil once it is applied there. See Shard.Receive. nil: rows for
 	// other shards wait.
@@ -73,7 +77,7 @@ func Open(c Config) (*Shard, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.queue = NewQueue(c.Nonce, c.Now, s.Kick)
-	s.machine = machine{id: c.ID, first: c.First, last: c.Last, queue: s.queue,
+	s.machine = machine{id: c.ID, first: c.First, last: c.Last, queue: s.queue, tell: c.TellAlways,
 		cache: newConversationCache(ConversationsCachedMax), outgoing: make(map[uint64]struct{})}
 	if err := c.Store.View(s.machine.load); err != nil {
 		return nil, fmt.Errorf("shard %d: open: %w", c.ID, err)
@@ -163,7 +167,7 @@ func (s *Shard) Apply(entries []raft.Entry) error {
 func (s *Shard) publish() {
 	m := &s.machine
 	s.stats.Store(&Stats{Counters: m.counters, Applied: m.applied, Cached: len(m.cache.values), Outgoing: len(m.outgoing)})
-	if m.effects != nil && !m.effects.Empty() {
+	if m.effects != nil && (!m.effects.Empty() || s.config.TellAlways && m.effects.Index != 0) {
 		s.config.Sink.Effects(m.effects)
 	}
 	for i, a := range m.answers {

@@ -147,7 +147,7 @@ func (p *player) queue(q *Queue, lines []string) {
 			}
 			continue
 		}
-		m := Send{Origin: Origin{session, uint64(i + 1)}, Conversation: c, Author: user,
+		m := Send{Origin: Origin{Session: session, Correlation: uint64(i + 1)}, Conversation: c, Author: user,
 			Device: wire.ID(number(p.t, options, "device", 1)), Epoch: number(p.t, options, "epoch", 1), Counter: n,
 			PeerKnown: options["peer"] != "unknown", Content: content(p.t, options)}
 		for range number(p.t, options, "repeat", 1) * number(p.t, options, "epochs", 1) {
