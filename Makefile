@@ -25,21 +25,16 @@ demo: $(BIN) ## two clients talk, the server is killed with SIGKILL, and everyth
 	@$(BIN) demo
 
 test: ## every test but the longest
-	$(GO) test -short ./...
+	$(GO) test -short -timeout 30m ./...
 
-hostile: ## what the internet does to a public server, against a server process
-	$(GO) test ./bench/hostile
+hostile: ## what the internet does to a public server, against a server process (bench/hostile/README.md)
+	$(GO) test -timeout 30m ./bench/hostile
 
 race: ## the tests of everything concurrent, whole, under the race detector
-	$(GO) test -race ./wire/... ./storage/... ./raft/... ./engine/...
+	$(GO) test -race -timeout 30m ./wire/... ./storage/... ./raft/... ./engine/...
 
 fuzz: ## every fuzz test, FUZZ_SECONDS each (10)
-	@for package in $$($(GO) list ./...); do \
-		for fuzz in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
-			echo "$$package $$fuzz"; \
-			$(GO) test -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(FUZZ_SECONDS)s $$package >fuzz.out 2>&1 || { cat fuzz.out; exit 1; }; \
-		done; \
-	done; rm -f fuzz.out
+	@GO="$(GO)" .ci/fuzz $(FUZZ_SECONDS)
 
 crash: $(BIN) ## kill a server under load CRASH_CYCLES times (50) and read everything back
 	@$(BIN) bench crash --cycles $(CRASH_CYCLES)
