@@ -13,6 +13,19 @@ import (
 
 func identityOf(user, device wire.ID) auth.Identity { return auth.Identity{User: user, Device: device} }
 
+// A flush on demand leaves nothing in memory alone.
+func TestFlushMakesStateDurable(t *testing.T) {
+	n := start(t, Config{})
+	r := n.replicaOf(user(t, n, "ada").Slot())
+	applied := r.Stats().Applied
+	if err := n.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if at := r.Record().Index; at < applied || applied == 0 {
+		t.Errorf("%d was applied, and %d is on disk", applied, at)
+	}
+}
+
 // What was acknowledged is there after a stop and a start, and counters go on.
 func TestRestartKeepsEverything(t *testing.T) {
 	dir := t.TempDir()

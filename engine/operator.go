@@ -84,6 +84,15 @@ func (n *Node) userByName(ctx context.Context, name string) (storage.User, bool,
 	return r.UserByName(name)
 }
 
+// Flush writes what was applied to the state store, and has the logs cut behind it.
+func (n *Node) Flush(ctx context.Context) error {
+	if err := n.store.Flush(ctx); err != nil {
+		return fmt.Errorf("%w: %w", admin.ErrUnavailable, err)
+	}
+	n.compact()
+	return nil
+}
+
 // openAdmin opens the operator's socket in the data directory and, if configured, the
 // admin port.
 func (n *Node) openAdmin(context.Context) (err error) {

@@ -27,6 +27,7 @@ import (
 type fakeNode struct {
 	notReady atomic.Value // of error
 	users    map[string][]byte
+	flushes  atomic.Int64
 	err      error
 }
 
@@ -60,6 +61,11 @@ func (n *fakeNode) Token(_ context.Context, name string, device wire.ID, lifetim
 		device = 99
 	}
 	return Token{Text: "token of " + name, User: 1, Device: device, Expires: wire.Time(lifetime.Milliseconds())}, nil
+}
+
+func (n *fakeNode) Flush(context.Context) error {
+	n.flushes.Add(1)
+	return n.err
 }
 
 func start(t *testing.T, dir string) (*Server, *fakeNode, *Client) {
@@ -164,6 +170,17 @@ func TestSocketCreatesUsersAndSignsTokens(t *testing.T) {
 	}
 	if token, err := c.Token(ctx, "ada", 7, time.Hour); err != nil || token.Device != 7 {
 		t.Errorf("%+v, %v", token, err)
+	}
+}
+
+func TestSocketFlushes(t *testing.T) {
+	_, node, c := start(t, t.TempDir())
+	if err := c.Flush(t.Context()); err != nil || node.flushes.Load() != 1 {
+		t.Errorf("%v after %d flushes", err, node.flushes.Load())
+	}
+	node.err = ErrUnavailable
+	if err := c.Flush(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -24,6 +24,9 @@ type Operator interface {
 	CreateUser(ctx context.Context, name string, password []byte) (wire.ID, error)
 	// Token signs a token for a device of a user; device 0 asks for a random new one.
 	Token(ctx context.Context, name string, device wire.ID, lifetime time.Duration) (Token, error)
+	// Flush returns once all that was applied before it is in the state store on disk. Logs
+	// are cut behind it soon after.
+	Flush(ctx context.Context) error
 }
 
 // A Token is a signed token and what is in it.
@@ -59,6 +62,8 @@ type (
 		Device  string    `json:"device"`
 		Expires time.Time `json:"expires"`
 	}
+	flushRequest  struct{}
+	flushResponse struct{}
 	errorResponse struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
@@ -73,6 +78,9 @@ func (s *Server) socketHandler() http.Handler {
 	})
 	mux.HandleFunc("POST /v1/tokens", func(w http.ResponseWriter, r *http.Request) {
 		answer(s, w, r, s.token)
+	})
+	mux.HandleFunc("POST /v1/flush", func(w http.ResponseWriter, r *http.Request) {
+		answer(s, w, r, s.flush)
 	})
 	return mux
 }
@@ -116,6 +124,10 @@ func (s *Server) token(ctx context.Context, q tokenRequest) (tokenResponse, erro
 	q.LifetimeSeconds = min(max(q.LifetimeSeconds, -1), 366*24*3600)
 	t, err := s.operator.Token(ctx, q.Name, device, time.Duration(q.LifetimeSeconds)*time.Second)
 	return tokenResponse{Token: t.Text, User: t.User.String(), Device: t.Device.String(), Expires: t.Expires.Time()}, err
+}
+
+func (s *Server) flush(ctx context.Context, _ flushRequest) (flushResponse, error) {
+	return flushResponse{}, s.operator.Flush(ctx)
 }
 
 func writeError(w http.ResponseWriter, err error) {

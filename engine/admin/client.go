@@ -73,6 +73,12 @@ func (c *Client) Token(ctx context.Context, name string, device wire.ID, lifetim
 	return t, errors.Join(userErr, deviceErr)
 }
 
+// Flush has the server write its state to disk. Besides an Operator's errors it gives
+// ErrNoServer when nobody listens on the socket.
+func (c *Client) Flush(ctx context.Context) error {
+	return c.post(ctx, "/v1/flush", flushRequest{}, &flushResponse{})
+}
+
 func (c *Client) post(ctx context.Context, path string, q, a any) error {
 	body, err := json.Marshal(q)
 	if err != nil {
