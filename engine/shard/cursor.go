@@ -16,6 +16,7 @@ func (m *machine) cursor(c *command) error {
 	}
 	if c.number > v.Head {
 		m.refuse(origin, wire.CodeBadCursor)
+		m.unfold()
 		return nil
 	}
 	side := v.side(c.user)
@@ -39,4 +40,15 @@ func (m *machine) cursor(c *command) error {
 			Kind: c.cursorKind, Position: c.number, Time: time, From: origin.Session, FromNode: origin.Node})
 	}
 	return nil
+}
+
+// unfold keeps what the cursor that was just refused was folded over on this node, to be
+// queued again.
+func (m *machine) unfold() {
+	if m.batch == nil || m.cursors == 0 {
+		return
+	}
+	if c := m.batch.cursors[m.cursors-1]; c.unfold() {
+		m.unfolded = append(m.unfolded, c)
+	}
 }

@@ -1,6 +1,10 @@
 package shard
 
-import "parley/wire"
+import (
+	"slices"
+
+	"parley/wire"
+)
 
 type cursorKey struct {
 	conversation wire.Conversation
@@ -29,9 +33,7 @@ func (c *Cursor) key() cursorKey { return cursorKey{c.Conversation, c.User, c.Ki
 func (q *cursorQueue) add(c *Cursor) error {
 	key := c.key()
 	if number, ok := q.folded[key]; ok {
-		if waits := &q.cursors[number-q.dropped]; c.Position > waits.Position {
-			waits.Position, waits.Session, waits.Node = c.Position, c.Session, c.Node
-		}
+		q.cursors[number-q.dropped].fold(c)
 		return nil
 	}
 	free := CursorsMax - q.len()
@@ -51,6 +53,49 @@ func (q *cursorQueue) add(c *Cursor) error {
 	q.folded[key] = q.dropped + len(q.cursors)
 	q.cursors = append(q.cursors, *c)
 	return nil
+}
+
+// foldedPositions is how many positions a folded cursor remembers beside its own.
+const foldedPositions = 3
+
+// fold makes one cursor of two. Which of their positions are good is not known here: one
+// beyond the head moves nothing, and must not take along what it was folded over. So the
+// lowest position is kept beside the highest ones.
+func (c *Cursor) fold(o *Cursor) {
+	position := o.Position
+	if position > c.Position {
+		position, c.Position = c.Position, position
+		c.Session, c.Node = o.Session, o.Node
+	}
+	c.remember(position)
+	for _, position := range o.under {
+		c.remember(position)
+	}
+}
+
+// remember notes a position that was folded.
+func (c *Cursor) remember(position uint64) {
+	under := &c.under
+	switch {
+	case position == 0 || position == c.Position || slices.Contains(under[:], position):
+		return
+	case position < under[0] || under[0] == 0:
+		under[0] = position
+	default:
+		under[1] = max(under[1], position)
+	}
+	slices.Sort(under[:])
+}
+
+// unfold is what is left of a cursor whose position is no good; false: nothing.
+func (c *Cursor) unfold() bool {
+	under := &c.under
+	if c.Position = under[foldedPositions-1]; c.Position == 0 {
+		return false
+	}
+	copy(under[1:], under[:])
+	under[0] = 0
+	return true
 }
 
 func (q *cursorQueue) countUsers() {

@@ -27,6 +27,7 @@ type machine struct {
 	claimed  []*batch // whose origins wait on this node
 	answers  []answer // for those who wait for controls
 	rows     []storage.Outgoing
+	unfolded []Cursor // what refused cursors were folded over
 	effects  *Effects
 	tell     bool // whether anybody may listen to effects
 	counters Counters

@@ -60,6 +60,7 @@ type Cursor struct {
 	User         wire.ID
 	Kind         wire.CursorKind // Delivered or Read
 	Position     uint64
+	under        [foldedPositions]uint64 // folded into it, ascending; 0: none
 }
 
 // A control is one or more commands that one caller waits for together.
@@ -257,16 +258,21 @@ func (q *Queue) release(b *batch) {
 	}
 }
 
-// requeue queues the cursors of a failed entry again: nobody resends them as long as the
-// session lasts, and applying one twice does no harm.
-func (q *Queue) requeue(cursors []Cursor) {
+// requeue queues the cursors of a failed entry, or what refused ones were folded over,
+// again: nobody resends them as long as the session lasts, and applying one twice does no
+// harm. It returns those that found no place, and why.
+func (q *Queue) requeue(cursors []Cursor) (left []Cursor, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range cursors {
-		if q.usable() != nil || q.cursors.add(&cursors[i]) != nil {
-			return
+		if err = q.usable(); err == nil {
+			err = q.cursors.add(&cursors[i])
+		}
+		if err != nil {
+			return cursors[i:], err
 		}
 	}
+	return nil, nil
 }
 
 // lead makes the queue take commands.

@@ -395,3 +395,78 @@ func TestQueueConcurrently(t *testing.T) {
 		}
 	}
 }
+
+// A cursor beyond the head moves nothing, and takes none along that it was folded over: in
+// whatever order they came, and on whatever side of each other.
+func TestABogusCursorLeavesTheOnesItWasFoldedOver(t *testing.T) {
+	c := wire.DirectConversation(1, 2)
+	for name, test := range map[string]struct {
+		positions []uint64
+		want      uint64
+		refused   int
+	}{
+		"after a good one":             {[]uint64{3, 900}, 3, 1},
+		"before a good one":            {[]uint64{900, 3}, 3, 1},
+		"several":                      {[]uint64{2, 900, 901, 902}, 2, 3},
+		"between good ones":            {[]uint64{2, 900, 4, 901, 3}, 4, 2},
+		"after more than are kept":     {[]uint64{1, 2, 3, 4, 5, 6, 7, 900}, 7, 1},
+		"more of them than are kept":   {[]uint64{5, 900, 901, 902, 903, 904, 905}, 5, 3},
+		"nothing but bogus ones":       {[]uint64{900, 901}, 0, 2},
+		"the same position once more":  {[]uint64{5, 900, 5, 900}, 5, 1},
+		"a good one above a good one":  {[]uint64{5, 6}, 6, 0},
+		"a good one below a good one":  {[]uint64{6, 5}, 6, 0},
+		"good ones around a bogus one": {[]uint64{6, 900, 7}, 7, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReplica(t, 0, 0, wire.Slots-1)
+			r.lead()
+			for counter := uint64(1); counter <= 10; counter++ {
+				r.send(&Send{Conversation: c, Author: 1, Device: 1, Epoch: 1, Counter: counter, PeerKnown: true, Content: wire.Text("x")})
+			}
+			r.run()
+			for i, position := range test.positions {
+				if err := r.shard.Cursor(&Cursor{Session: uint64(i + 1), Conversation: c, User: 2, Kind: wire.Read, Position: position}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refused := 0
+			for _, e := range r.run() {
+				refused += len(e.Refused)
+			}
+			state, _, err := r.shard.State(2, c, false)
+			if err != nil || state.Read != test.want || refused != test.refused {
+				t.Fatalf("read up to %d, want %d; %d refusals, want %d (%v)", state.Read, test.want, refused, test.refused, err)
+			}
+		})
+	}
+}
+
+// What a refused cursor was folded over and finds no place any more is refused too, by a
+// code that makes the client send its cursors again.
+func TestAnUnfoldedCursorWithoutAPlaceIsToldToItsSession(t *testing.T) {
+	r := newReplica(t, 0, 0, wire.Slots-1)
+	r.lead()
+	c := wire.DirectConversation(1, 2)
+	r.send(&Send{Conversation: c, Author: 1, Device: 1, Epoch: 1, Counter: 1, PeerKnown: true, Content: wire.Text("x")})
+	r.run()
+	for _, position := range []uint64{1, 900} {
+		if err := r.shard.Cursor(&Cursor{Session: 7, Conversation: c, User: 2, Kind: wire.Read, Position: position}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, _ := r.pack()
+	r.shard.Follow() // the queue takes nothing any more
+	r.apply(entries...)
+	var codes []wire.Code
+	for _, e := range r.sink.take() {
+		for _, x := range e.Refused {
+			if x.Session != 7 {
+				t.Errorf("session %d is told", x.Session)
+			}
+			codes = append(codes, x.Code)
+		}
+	}
+	if len(codes) != 2 || codes[0] != wire.CodeBadCursor || codes[1] != wire.CodeNotLeader {
+		t.Fatalf("refusals %v", codes)
+	}
+}

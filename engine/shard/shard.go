@@ -178,12 +178,15 @@ func (s *Shard) publish() {
 		s.queue.release(b)
 		m.claimed[i] = nil
 	}
+	if len(m.unfolded) > 0 {
+		s.retry(m.unfolded)
+	}
 	if s.courier != nil && len(m.rows) > 0 {
 		s.courier.add(m.rows)
 	}
 	clear(m.rows)
 	m.effects, m.batch = nil, nil
-	m.answers, m.claimed, m.rows = m.answers[:0], m.claimed[:0], m.rows[:0]
+	m.answers, m.claimed, m.rows, m.unfolded = m.answers[:0], m.claimed[:0], m.rows[:0], m.unfolded[:0]
 }
 
 // Configure implements raft.Machine.
@@ -242,9 +245,23 @@ func (s *Shard) Failed(handle any, err error) {
 		return
 	}
 	if errors.Is(err, raft.ErrTimeout) {
-		s.queue.requeue(b.cursors)
+		s.retry(b.cursors)
 	}
 	s.refuse(b, err)
+}
+
+// retry queues cursors again. The session of one that finds no place is told, so that it
+// sends its cursors again by itself.
+func (s *Shard) retry(cursors []Cursor) {
+	left, err := s.queue.requeue(cursors)
+	if err != nil {
+		origins := make([]Origin, len(left))
+		for i := range left {
+			origins[i] = Origin{Session: left[i].Session, Node: left[i].Node}
+		}
+		s.dismissWith(CodeOf(err), err, origins, nil)
+	}
+	s.Kick()
 }
 
 // refuse tells everybody in a batch to try again. The code is TIMEOUT whatever err is:
