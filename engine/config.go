@@ -67,6 +67,9 @@ type Config struct {
 	FS vfs.FS
 	// Serve starts the server of clients; nil means reactor's, on Listen.
 	Serve Serve
+	// Now is the wall clock, which stamps messages and judges credentials; nil means the
+	// operating system's.
+	Now func() time.Time
 	// Logger gets what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Fatal is called when the node cannot keep its promises any more: a failed write or
@@ -93,6 +96,9 @@ func (c *Config) fill() {
 	}
 	if c.Readers == 0 {
 		c.Readers = ReadersDefault
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

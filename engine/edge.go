@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"time"
 
 	"parley/engine/auth"
 	"parley/engine/delivery"
@@ -231,7 +230,7 @@ func (e *edge) cursor(s *seat, c *wire.Cursor) {
 }
 
 // Now implements session.Host.
-func (e *edge) Now() wire.Time { return wire.TimeOf(time.Now()) }
+func (e *edge) Now() wire.Time { return wire.TimeOf(e.node.config.Now()) }
 
 // ClusterEpoch implements session.Host.
 func (e *edge) ClusterEpoch() uint64 { return e.node.identity.Cluster }

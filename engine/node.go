@@ -115,7 +115,7 @@ func (n *Node) openShard(r *route) error {
 	}
 	s, err := shard.Open(shard.Config{
 		ID: r.id, First: r.slots.First, Last: r.slots.Last, Store: state, Nonce: random64(),
-		Now:     func() wire.Time { return wire.TimeOf(time.Now()) },
+		Now:     func() wire.Time { return wire.TimeOf(n.config.Now()) },
 		Sink:    n,
 		Deliver: n.deliverCommand,
 		Logger:  n.log,
