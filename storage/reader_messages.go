@@ -1,9 +1,8 @@
 package storage
 
 import (
+	"errors"
 	"slices"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"parley/wire"
 )
@@ -70,7 +69,7 @@ func (r *Reader) Messages(
 	}
 	found, ingested := r.gatherChunks(prefix, from, to)
 	defer func() { r.chunks = found[:0] }()
-	walk := messageWalk{conversation: c, from: from, to: to, fn: fn}
+	walk := messageWalk{conversation: c, from: from, to: to, next: from, fn: fn}
 	if ingested > 0 {
 		if err := r.ingestedForward(prefix, from, ingested, &walk); err != nil || walk.done {
 			return err
@@ -81,7 +80,21 @@ func (r *Reader) Messages(
 			return err
 		}
 	}
-	return nil
+	return r.reaches(c, walk.next-1, to)
+}
+
+// reaches checks the upper end of a walk or count: what a conversation holds up to a
+// sequence must be there up to its head. It costs a look at the record, so it is for those
+// who did not find all that they wanted: mostly who asks beyond the head.
+func (r *Reader) reaches(c wire.Conversation, last, wanted uint64) error {
+	if last >= wanted {
+		return nil
+	}
+	record, _, err := r.Conversation(c)
+	if err == nil && last < min(wanted, record.Head) {
+		err = damaged("%s: no message %d, its head is %d", conversationText(c), last+1, record.Head)
+	}
+	return err
 }
 
 // ingestedForward walks the tables' chunks that hold from..to.
@@ -113,17 +126,18 @@ type messageWalk struct {
 	conversation wire.Conversation
 	from, to     uint64
 	fn           func(Message) (more bool, err error)
-	last         uint64 // sequence that was handed out last, 0: none
+	next         uint64 // sequence that must come next; 0: any may, a descending walk begins
+	top          uint64 // sequence that a descending walk began with
 	done         bool
 	reader       chunkReader
 }
 
-// admit checks that a message follows the one before; descending walks have step -1.
+// admit checks that a message is the next one; descending walks have step -1.
 func (w *messageWalk) admit(sequence uint64, step uint64) error {
-	if w.last != 0 && sequence != w.last+step {
-		return damaged("%s: sequence %d beside %d", conversationText(w.conversation), sequence, w.last)
+	if w.next != 0 && sequence != w.next {
+		return damaged("%s: sequence %d where %d should be", conversationText(w.conversation), sequence, w.next)
 	}
-	w.last = sequence
+	w.next = sequence + step
 	return nil
 }
 
@@ -170,6 +184,7 @@ func (w *messageWalk) chunkBackward(value []byte, messages []Message) ([]Message
 		return messages, err
 	}
 	for _, m := range slices.Backward(messages) {
+		w.top = max(w.top, m.Sequence)
 		if err := w.admit(m.Sequence, ^uint64(0)); err != nil {
 			return messages, err
 		}
@@ -198,44 +213,43 @@ func (r *Reader) MessagesBackward(
 	found, ingested := r.gatherChunks(prefix, from, to)
 	messages := r.messages
 	r.messages = nil
-	defer func() { r.chunks, r.messages = found[:0], messages }()
 	walk := messageWalk{conversation: c, from: from, to: to, fn: fn}
-	for _, f := range found {
-		if messages, err = walk.chunkBackward(f.value(), messages); err != nil || walk.done {
-			return err
-		}
+	for i := 0; i < len(found) && err == nil && !walk.done; i++ {
+		messages, err = walk.chunkBackward(found[i].value(), messages)
 	}
-	if ingested == 0 {
-		return nil
+	if err == nil && ingested > 0 && !walk.done {
+		messages, err = r.ingestedBackward(prefix, ingested, &walk, messages)
 	}
-	it, err := r.acquire(prefix, appendSequence(slices.Clone(prefix), ingested+1))
+	r.chunks, r.messages = found[:0], messages
 	if err != nil {
 		return err
 	}
-	defer r.release()
-	for ok := it.Last(); ok && !walk.done; ok = it.Prev() {
-		messages, err = walk.ingestedBackward(it, messages)
-		if err != nil {
-			return err
-		}
-		if walk.last != 0 && walk.last <= from {
-			return nil
-		}
+	if walk.top != 0 && walk.next >= from && !walk.done {
+		return damaged("%s: no message %d", conversationText(c), walk.next)
 	}
-	return it.Error()
+	return r.reaches(c, max(walk.top, from-1), to)
 }
 
-func (w *messageWalk) ingestedBackward(it *pebble.Iterator, messages []Message) ([]Message, error) {
-	value, err := it.ValueAndErr()
+// ingestedBackward walks the tables' chunks that hold walk.from..to, the last one first.
+func (r *Reader) ingestedBackward(prefix []byte, to uint64, walk *messageWalk, messages []Message) ([]Message, error) {
+	it, err := r.acquire(prefix, appendSequence(slices.Clone(prefix), to+1))
 	if err != nil {
 		return messages, err
 	}
-	before := w.last
-	messages, err = w.chunkBackward(value, messages)
-	if err == nil && w.last == before {
-		w.done = true // the chunk lies before the range
+	defer r.release()
+	for ok := it.Last(); ok && !walk.done; ok = it.Prev() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return messages, err
+		}
+		before := walk.next
+		messages, err = walk.chunkBackward(value, messages)
+		// A chunk without a wanted message lies before the range.
+		if err != nil || walk.next == before || walk.next < walk.from {
+			return messages, err
+		}
 	}
-	return messages, err
+	return messages, it.Error()
 }
 
 // SentBefore counts the messages up to and including a sequence that user A of a direct
@@ -256,7 +270,7 @@ func (r *Reader) SentBefore(c wire.Conversation, sequence uint64) (uint64, error
 			if chunk.first > sequence {
 				return true
 			}
-			count, err = sentBefore(c, b.chunkValue(nil, chunk), sequence)
+			count, err = r.sentBefore(c, b.chunkValue(nil, chunk), sequence)
 			counted = true
 			return false
 		})
@@ -270,16 +284,17 @@ func (r *Reader) SentBefore(c wire.Conversation, sequence uint64) (uint64, error
 	}
 	defer r.release()
 	if !it.SeekLT(appendSequence(slices.Clone(prefix), sequence+1)) {
-		return 0, it.Error()
+		return 0, errors.Join(it.Error(), r.reaches(c, 0, sequence))
 	}
 	value, err := it.ValueAndErr()
 	if err != nil {
 		return 0, err
 	}
-	return sentBefore(c, value, sequence)
+	return r.sentBefore(c, value, sequence)
 }
 
-func sentBefore(c wire.Conversation, value []byte, sequence uint64) (uint64, error) {
+// sentBefore counts in the chunk that begins at the sequence or is the last one before it.
+func (r *Reader) sentBefore(c wire.Conversation, value []byte, sequence uint64) (uint64, error) {
 	var walk chunkReader
 	if err := walk.open(c, value); err != nil {
 		return 0, err
@@ -287,5 +302,8 @@ func sentBefore(c wire.Conversation, value []byte, sequence uint64) (uint64, err
 	var m Message
 	for walk.state.last < sequence && walk.next(&m) {
 	}
-	return walk.sentA, walk.end()
+	if err := walk.end(); err != nil {
+		return 0, err
+	}
+	return walk.sentA, r.reaches(c, walk.state.last, sequence)
 }

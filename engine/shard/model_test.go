@@ -248,7 +248,7 @@ func (m *modelRun) cursor(t *rapid.T) {
 func (m *modelRun) noteCursor(c Cursor) {
 	for i := range m.cursors {
 		if q := &m.cursors[i]; q.key() == c.key() {
-			q.Position = max(q.Position, c.Position)
+			q.fold(&c)
 			return
 		}
 	}
@@ -288,7 +288,10 @@ func (m *modelRun) applyFirst(n int) {
 			}
 		}
 		for i := range e.cursors {
-			m.model.cursor(&e.cursors[i])
+			c := e.cursors[i]
+			if _, code := m.model.cursor(&c); code != 0 && !e.given && c.unfold() {
+				m.noteCursor(c)
+			}
 		}
 	}
 	m.packed = slices.Clone(m.packed[n:])
