@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/engine/admin"
 	"parley/wire"
 )
 
@@ -91,6 +93,19 @@ func TestACursorOnAFullDiskIsRefused(t *testing.T) {
 			t.Fatal("the cursor was dropped without a word")
 		}
 	}
+}
+
+// An account takes room on the disk too, and is refused like a send.
+func TestAnAccountOnAFullDiskIsRefused(t *testing.T) {
+	n := start(t, Config{})
+	n.diskFull.Store(true)
+	_, err := n.CreateUser(t.Context(), "ada", nil)
+	var refusal *wire.Error
+	if !errors.Is(err, admin.ErrUnavailable) || !errors.As(err, &refusal) || refusal.Code != wire.CodeDiskFull {
+		t.Fatalf("%v, want DISK_FULL", err)
+	}
+	n.diskFull.Store(false)
+	user(t, n, "ada")
 }
 
 // The kernel drains before the reactor looks again: what is pushed meanwhile waits its turn.

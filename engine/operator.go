@@ -24,6 +24,11 @@ func (n *Node) CreateUser(ctx context.Context, name string, password []byte) (wi
 	if err := auth.CheckName(name); err != nil {
 		return 0, err
 	}
+	if n.diskFull.Load() {
+		// The reserve is for what was accepted already, as with sends.
+		return 0, fmt.Errorf("%w: %w", admin.ErrUnavailable, &wire.Error{
+			Code: wire.CodeDiskFull, RetryAfterMS: retryDiskFullMS, Reason: "no account is made until there is room again"})
+	}
 	name = auth.CanonicalName(name)
 	hash := ""
 	if len(password) > 0 {
