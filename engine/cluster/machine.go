@@ -171,6 +171,20 @@ func (m *Machine) write(record raft.Record, now *Map) error {
 	return nil
 }
 
+// snapshot makes what is applied durable and returns it, for a replica that is too far
+// behind to be sent entries.
+func (m *Machine) snapshot(ctx context.Context) (raft.Record, []byte, error) {
+	m.persisting.Lock()
+	defer m.persisting.Unlock()
+	record, now := m.state()
+	if record.Index > m.Record().Index {
+		if err := errors.Join(ctx.Err(), m.write(record, now)); err != nil {
+			return raft.Record{}, nil, err
+		}
+	}
+	return record, appendState(nil, record, now), nil
+}
+
 // ErrOldSnapshot reports a snapshot that is not newer than what is there.
 var ErrOldSnapshot = errors.New("cluster: the snapshot is not newer than the map")
 

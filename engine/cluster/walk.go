@@ -187,7 +187,7 @@ func (w *walk) canPromote() bool {
 	case w.count(w.current)+1 < quorum(n+1):
 		w.reason = "waiting for voters: too few answer for one more to be safe"
 		return false
-	case (n+1)%2 == 0 && n+1 != len(w.desired) && len(w.extra) == 0 && len(ready) < 2:
+	case (n+1)%2 == 0 && n+1 < len(w.desired) && len(ready) < 2:
 		w.reason = "waiting for a second learner: an even number of voters should not last"
 		return false
 	}
@@ -239,7 +239,10 @@ func (w *walk) removeUp() (Step, bool) {
 			return Step{Remove, id, "it is to go"}, true
 		}
 	}
-	if left-1 < quorum(n-1) {
+	// How many losses the group can stand, now and with one up to date voter less: it may
+	// become as few as the desired replicas could stand, but no fewer.
+	now, then := left-quorum(n), left-1-quorum(n-1)
+	if then < 0 || then < min(now, (len(w.desired)-1)/2) {
 		w.reason = "waiting for voters: too few answer for one to go"
 		return Step{}, false
 	}
