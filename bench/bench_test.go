@@ -125,6 +125,14 @@ func TestStorageMeasuresThreeReplicas(t *testing.T) {
 	}
 }
 
+func TestDiskCountsStateLogAndWrites(t *testing.T) {
+	r := mustBench(t, "disk", "-n", "3000", "--pairs", "7")
+	// 429 messages of each of the 7 pairs, of which nobody can keep less than half.
+	if r.Messages != 3003 || r.DiskBytesPerMessage < 10 || r.DiskBytesPerMessage > 200 || r.LogBytesPerMessage <= 0 || r.WriteBytesPerMessage < 64 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestAServerThatDoesNotStartSaysWhy(t *testing.T) {
 	_, stderr, err := runBench(t, "direct", "--serve=--shards=0")
 	if err == nil || !strings.Contains(stderr, "shards") {

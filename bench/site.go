@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -145,12 +144,8 @@ func (s *site) target() (load.Target, error) {
 }
 
 func (s *site) accounts(ctx context.Context, n int) ([]load.Account, error) {
-	data := s.options.targetData
-	if s.server != nil {
-		data = s.server.data()
-	}
 	s.say("making %d users", n)
-	return makeAccounts(ctx, data, n, func(done int) { s.say("%d of %d users", done, n) })
+	return makeAccounts(ctx, s.data(), n, func(done int) { s.say("%d of %d users", done, n) })
 }
 
 // usage reads the server's process; zeros if it is not known.
@@ -238,9 +233,8 @@ func (s *site) stateBytes() (state, log uint64, err error) {
 	if err := s.server.stop(); err != nil {
 		return 0, 0, err
 	}
-	state, stateErr := diskBytes(filepath.Join(s.server.data(), "state"))
-	log, logErr := diskBytes(filepath.Join(s.server.data(), "log"))
-	return state, log, errors.Join(stateErr, logErr)
+	f, err := readFootprint(s.server.data())
+	return f.state, f.log, err
 }
 
 // wait pauses, unless ctx ends before.
