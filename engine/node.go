@@ -129,7 +129,7 @@ func (n *Node) openShard(r *route) error {
 
 func (n *Node) startGroup(r *route) error {
 	s := r.local.Load().Shard
-	group, err := n.raft.Start(raft.GroupConfig{ID: r.id, Machine: s, Source: s, Servers: []string{n.identity.Replica}})
+	group, err := n.raft.Start(context.Background(), raft.GroupConfig{ID: r.id, Machine: s, Source: s, Servers: []string{n.identity.Replica}})
 	if err != nil {
 		return err
 	}

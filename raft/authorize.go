@@ -170,8 +170,8 @@ func (r *reads) ask(term uint64) {
 	if r.peers == nil {
 		r.peers = make(map[hraft.ServerID]*peer)
 	}
-	self := hraft.ServerID(r.group.node.options.Server)
-	for _, id := range *r.group.voters.Load() {
+	self := hraft.ServerID(r.group.server)
+	for _, id := range r.group.members.latest.Load().voters {
 		if id == self {
 			continue
 		}
@@ -246,8 +246,8 @@ func (r *reads) pause() bool {
 
 // settle ends the reads that a majority has answered. mu is held.
 func (r *reads) settle() {
-	voters := *r.group.voters.Load()
-	self := hraft.ServerID(r.group.node.options.Server)
+	voters := r.group.members.latest.Load().voters
+	self := hraft.ServerID(r.group.server)
 	r.finish(func(w *read) bool {
 		answers := 0
 		for _, id := range voters {
@@ -304,9 +304,9 @@ func (r *reads) stop() {
 // heartbeat sends an empty message of a term that this replica leads or led in, and
 // returns the term that the peer is in.
 func (g *Group) heartbeat(id hraft.ServerID, term uint64) (uint64, error) {
-	self := g.transport.EncodePeer(hraft.ServerID(g.node.options.Server), g.transport.LocalAddr())
+	self := g.transport.EncodePeer(hraft.ServerID(g.server), g.transport.LocalAddr())
 	request := hraft.AppendEntriesRequest{
-		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(g.node.options.Server), Addr: self},
+		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(g.server), Addr: self},
 		Term:      term,
 		Leader:    self,
 	}

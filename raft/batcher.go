@@ -40,6 +40,8 @@ type flight struct {
 
 	mu       sync.Mutex
 	isOpen   bool // this replica leads: the source may be asked for entries to propose
+	paused   bool // a transfer of leadership is under way: the library would refuse entries
+	pulling  bool // the batcher is asking the source for one to propose
 	draining bool
 	pending  []proposal // in the order of their entries
 	applying int        // taken, but the machine is not done with them
@@ -98,17 +100,43 @@ func (f *flight) room() (pull, proposes bool) {
 	if f.draining || !f.isOpen {
 		return true, false
 	}
-	if len(f.pending)+f.applying >= f.window {
+	if f.paused || len(f.pending)+f.applying >= f.window {
 		f.hungry.Store(true)
 		return false, true
 	}
+	f.pulling = true
 	return true, true
+}
+
+// pulled says that the source had nothing.
+func (f *flight) pulled() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pulling = false
+}
+
+// pause stops the batcher from asking the source, or lets it go on.
+func (f *flight) pause(on bool) {
+	f.mu.Lock()
+	f.paused = on
+	f.mu.Unlock()
+	if !on {
+		f.signal()
+	}
+}
+
+// isIdle tells whether nothing is on its way, and nothing will be while paused.
+func (f *flight) isIdle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.pulling && len(f.pending)+f.applying == 0
 }
 
 // add puts a proposal on its way; false if this replica has stopped leading meanwhile.
 func (f *flight) add(p proposal) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.pulling = false
 	if !f.isOpen || f.draining {
 		f.failed++
 		return false
@@ -217,6 +245,7 @@ func (g *Group) propose() {
 			}
 			entry, handle, ok := g.config.Source.Next(scratch[:0])
 			if !ok {
+				g.flight.pulled()
 				break
 			}
 			g.offer(entry, handle, proposes)
@@ -234,6 +263,7 @@ func (g *Group) offer(entry []byte, handle any, proposes bool) {
 		g.config.Source.Failed(handle, ErrNotLeader)
 		return
 	case len(entry) == 0 || len(entry) > EntryBytesMax:
+		g.flight.pulled()
 		g.config.Source.Failed(handle, ErrEntryTooLarge)
 		return
 	}

@@ -58,7 +58,7 @@ func benchCluster(b *testing.B, voters, groups int, m []*benchMachine, s []*test
 				machine, source = &testMachine{autoRecord: true}, &testSource{}
 			}
 			if i == 0 || voters > 1 {
-				g, err := n.Start(GroupConfig{ID: uint32(id + 1), Machine: machine, Source: source, Servers: servers})
+				g, err := n.Start(b.Context(), GroupConfig{ID: uint32(id + 1), Machine: machine, Source: source, Servers: servers})
 				if err != nil {
 					b.Fatal(err)
 				}

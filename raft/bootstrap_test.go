@@ -12,7 +12,7 @@ func TestAHalfBootstrappedGroupStartsAgain(t *testing.T) {
 	fs := vfs.NewMem()
 	n := openNode(t, fs, "a", nil)
 	l := &groupLog{group: 1, store: n.store, committer: n.committer, fail: n.fail, record: func() Record { return Record{} }}
-	if err := openLog(l); err != nil {
+	if err := openLog(l, Record{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.SetUint64([]byte(stableTerm), 1); err != nil {

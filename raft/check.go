@@ -93,6 +93,9 @@ func (c *LogCheck) groups(s store) {
 			c.problem("group %d: %v", id, err)
 		}
 		g.Term = b.term
+		if _, err := s.base(id); err != nil {
+			c.problem("group %d: %v", id, err)
+		}
 		err = s.entries(id, 0, math.MaxUint64, func(l *hraft.Log, size int) (bool, error) {
 			if problem := g.follow(l); problem != "" {
 				c.problem("group %d: %s", id, problem)

@@ -2,14 +2,13 @@ package raft
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
 // A compactor truncates the logs of a node's groups, one at a time, on a goroutine that
 // lives while there is something to do.
 type compactor struct {
-	ctx     context.Context
-	cancel  context.CancelFunc
 	logger  func(g *Group, err error)
 	running sync.WaitGroup
 
@@ -17,13 +16,14 @@ type compactor struct {
 	stopped bool
 	busy    bool
 	queue   []*Group
+	current *Group        // being truncated
+	turned  chan struct{} // closed when it changes
 }
 
 func newCompactor(n *Node) *compactor {
-	c := &compactor{logger: func(g *Group, err error) {
+	c := &compactor{turned: make(chan struct{}), logger: func(g *Group, err error) {
 		n.logger.Warn("raft: truncation failed", "group", g.id, "error", err)
 	}}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
@@ -45,6 +45,7 @@ func (c *compactor) ask(g *Group) {
 func (c *compactor) run() {
 	for {
 		c.mu.Lock()
+		c.turn(nil)
 		if len(c.queue) == 0 || c.stopped {
 			c.busy = false
 			c.mu.Unlock()
@@ -53,10 +54,33 @@ func (c *compactor) run() {
 		g := c.queue[0]
 		c.queue = c.queue[1:]
 		g.compacting = false
+		c.turn(g)
 		c.mu.Unlock()
-		if err := g.compact(c.ctx); err != nil && c.ctx.Err() == nil {
+		if err := g.compact(g.ctx); err != nil && g.ctx.Err() == nil {
 			c.logger(g, err)
 		}
+	}
+}
+
+// turn notes which group is being truncated. mu is held.
+func (c *compactor) turn(g *Group) {
+	c.current = g
+	close(c.turned)
+	c.turned = make(chan struct{})
+}
+
+// forget takes a group that is stopping off the queue, and waits until it is left alone.
+// It is not asked for any more.
+func (c *compactor) forget(g *Group) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g.compacting = true
+	c.queue = slices.DeleteFunc(c.queue, func(other *Group) bool { return other == g })
+	for c.current == g {
+		turned := c.turned
+		c.mu.Unlock()
+		<-turned
+		c.mu.Lock()
 	}
 }
 
@@ -65,7 +89,6 @@ func (c *compactor) stop() {
 	c.mu.Lock()
 	c.stopped = true
 	c.mu.Unlock()
-	c.cancel()
 	c.running.Wait()
 }
 
@@ -84,8 +107,8 @@ func (g *Group) compact(ctx context.Context) error {
 		record = g.config.Machine.Record()
 	}
 	keep := uint64(TrailingBytes)
-	if g.alone() {
+	if g.solitary() {
 		keep = 0
 	}
-	return g.log.truncate(g.truncation, record.Index, keep)
+	return g.log.truncate(g.truncation, g.snapshots.limit(record.Index), keep)
 }

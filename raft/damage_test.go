@@ -2,6 +2,7 @@ package raft
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -73,7 +74,7 @@ func recovered(fs vfs.FS) ([]string, error) {
 		return nil, err
 	}
 	m := &testMachine{}
-	_, err = n.Start(GroupConfig{ID: 1, Machine: m, Source: &testSource{}})
+	_, err = n.Start(context.Background(), GroupConfig{ID: 1, Machine: m, Source: &testSource{}})
 	if e := n.Close(); err == nil {
 		err = e
 	}

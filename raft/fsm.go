@@ -2,7 +2,6 @@ package raft
 
 import (
 	"fmt"
-	"io"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -83,6 +82,7 @@ func (g *Group) show(logs []*hraft.Log) error {
 				return err
 			}
 			g.delivered.Store(l.Index)
+			g.members.settle(l.Index)
 		case len(l.Data) > 0:
 			m.entries = append(m.entries, Entry{Index: l.Index, Term: l.Term, Data: l.Data})
 		}
@@ -107,6 +107,3 @@ func (g *Group) flush() error {
 
 // Snapshot is not asked for: the record is the snapshot, and the compactor truncates.
 func (f *fsm) Snapshot() (hraft.FSMSnapshot, error) { return nil, hraft.ErrNothingNewToSnapshot }
-
-// Restore would put a leader's snapshot in the machine's place.
-func (f *fsm) Restore(source io.ReadCloser) error { return ErrSnapshotTransfer }

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -15,11 +16,16 @@ import (
 // any goroutine.
 type Group struct {
 	id         uint32
+	server     string // this replica's id
 	node       *Node
 	config     GroupConfig
 	log        *groupLog
 	raft       *hraft.Raft
 	transport  *carrier
+	snapshots  *snapshots
+	members    *members
+	ctx        context.Context // ends when the group stops
+	cancel     context.CancelFunc
 	truncation *operation // of the compactor
 	backlogMax uint64     // LogBytesMax; tests lower it
 	compacting bool       // guarded by the compactor
@@ -27,7 +33,8 @@ type Group struct {
 	closing    chan struct{}
 	running    sync.WaitGroup
 
-	voters atomic.Pointer[[]hraft.ServerID] // of the latest configuration, committed or not
+	leaderWatch leaderWatch
+	transferMu  sync.Mutex // held by the transfer of leadership under way
 
 	// machineMu makes calls of the machine one at a time.
 	machineMu sync.Mutex
@@ -47,7 +54,7 @@ type Group struct {
 // groupSettings are hashicorp/raft's.
 func (g *Group) groupSettings() *hraft.Config {
 	c := hraft.DefaultConfig()
-	c.LocalID = hraft.ServerID(g.node.options.Server)
+	c.LocalID = hraft.ServerID(g.server)
 	c.HeartbeatTimeout = heartbeatTimeout
 	c.ElectionTimeout = electionTimeout
 	c.LeaderLeaseTimeout = leaseTimeout
@@ -69,16 +76,22 @@ func (g *Group) groupSettings() *hraft.Config {
 
 func newGroup(n *Node, c GroupConfig) *Group {
 	g := &Group{
-		id: c.ID, node: n, config: c,
+		id: c.ID, node: n, config: c, server: c.Server,
+		members:    newMembers(),
 		truncation: newOperation(c.ID),
 		backlogMax: LogBytesMax,
 		notify:     make(chan bool, 16),
 		closing:    make(chan struct{}),
 		lead:       make(chan struct{}),
 	}
+	if g.server == "" {
+		g.server = n.options.Server
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.snapshots = &snapshots{group: g, holds: make(map[*export]struct{})}
 	g.log = &groupLog{
 		group: c.ID, store: n.store, committer: n.committer, fail: n.fail,
-		record: c.Machine.Record, appended: g.watchVoters, grown: g.Compact,
+		record: c.Machine.Record, appended: g.watchMembers, removed: g.members.cut, grown: g.Compact,
 	}
 	g.flight.window = InFlightMax
 	g.flight.wake = make(chan struct{}, 1)
@@ -93,7 +106,10 @@ func startGroup(n *Node, c GroupConfig) (*Group, error) {
 	if record.Index > 0 && (record.Term == 0 || record.ConfigurationIndex == 0) {
 		return nil, fmt.Errorf("%w: group %d: the record at %d has no term or configuration", errOptions, g.id, record.Index)
 	}
-	if err := openLog(g.log); err != nil {
+	if err := g.recallMembers(&record); err != nil {
+		return nil, err
+	}
+	if err := openLog(g.log, record); err != nil {
 		return nil, err
 	}
 	if err := g.log.follows(record); err != nil {
@@ -101,11 +117,11 @@ func startGroup(n *Node, c GroupConfig) (*Group, error) {
 	}
 	g.applied.Store(record.Index)
 	g.delivered.Store(record.Index)
-	transport, err := n.options.Network.Transport(g.id)
+	transport, err := n.options.Network.Transport(g.id, g.server)
 	if err != nil {
 		return nil, fmt.Errorf("raft: group %d: %w", g.id, err)
 	}
-	g.transport = &carrier{Transport: transport, stalled: n.committer.stalled}
+	g.transport = &carrier{Transport: transport, stalled: n.committer.stalled, close: sync.OnceValue(transport.Close)}
 	// The log ends the goroutine that it fails on, which must not be the caller's.
 	started := make(chan struct{})
 	go func() {
@@ -117,7 +133,7 @@ func startGroup(n *Node, c GroupConfig) (*Group, error) {
 		err = failure
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("raft: group %d: %w", g.id, err), transport.Close())
+		return nil, errors.Join(fmt.Errorf("raft: group %d: %w", g.id, err), g.transport.Close())
 	}
 	g.running.Go(g.watch)
 	g.running.Go(g.propose)
@@ -127,11 +143,10 @@ func startGroup(n *Node, c GroupConfig) (*Group, error) {
 // open bootstraps an empty group and starts hashicorp/raft.
 func (g *Group) open() error {
 	settings := g.groupSettings()
-	snaps := &snapshots{record: g.config.Machine.Record}
 	if err := g.forgetHalfABootstrap(); err != nil {
 		return err
 	}
-	exists, err := hraft.HasExistingState(g.log, g.log, snaps)
+	exists, err := hraft.HasExistingState(g.log, g.log, g.snapshots)
 	if err != nil {
 		return err
 	}
@@ -140,15 +155,15 @@ func (g *Group) open() error {
 		for _, s := range g.config.Servers {
 			c.Servers = append(c.Servers, hraft.Server{ID: hraft.ServerID(s), Address: hraft.ServerAddress(s)})
 		}
-		if err := hraft.BootstrapCluster(settings, g.log, g.log, snaps, g.transport, c); err != nil {
+		if err := hraft.BootstrapCluster(settings, g.log, g.log, g.snapshots, g.transport, c); err != nil {
 			return err
 		}
 	}
-	r, err := hraft.NewRaft(settings, (*fsm)(g), g.log, g.log, snaps, g.transport)
+	r, err := hraft.NewRaft(settings, (*fsm)(g), g.log, g.log, g.snapshots, g.transport)
 	if err != nil {
 		return err
 	}
-	g.setVoters(r.GetConfiguration().Configuration())
+	g.observeLeader(r)
 	if g.alone() {
 		// A shorter timeout makes a follower look at once, and it has nobody to wait for.
 		soon := r.ReloadableConfig()
@@ -185,13 +200,15 @@ func (g *Group) forgetHalfABootstrap() error {
 }
 
 // elected waits for the leadership of a group that has no other voter.
-func (g *Group) elected() error {
+func (g *Group) elected(ctx context.Context) error {
 	if !g.alone() {
 		return nil
 	}
 	select {
 	case <-g.lead:
 		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("raft: group %d: replay of the log: %w", g.id, ctx.Err())
 	case <-g.closing:
 		return ErrClosed
 	case <-g.node.failed:
@@ -199,43 +216,12 @@ func (g *Group) elected() error {
 	}
 }
 
-// setVoters notes who votes from now on.
-func (g *Group) setVoters(c hraft.Configuration) {
-	voters := make([]hraft.ServerID, 0, len(c.Servers))
-	for _, s := range c.Servers {
-		if s.Suffrage == hraft.Voter {
-			voters = append(voters, s.ID)
-		}
-	}
-	g.voters.Store(&voters)
-}
-
-// watchVoters sees entries before they are durable, so that a new configuration counts
-// for reads before it can count for anything else.
-func (g *Group) watchVoters(logs []*hraft.Log) {
-	for _, l := range logs {
-		if l.Type != hraft.LogConfiguration {
-			continue
-		}
-		c, err := parseConfiguration(l.Data)
-		if err != nil {
-			g.node.fail(fmt.Errorf("group %d: entry %d: %w", g.id, l.Index, err))
-			return
-		}
-		g.setVoters(c)
-	}
-}
-
-// alone tells whether this node is the group's only voter.
-func (g *Group) alone() bool {
-	voters := g.voters.Load()
-	return voters != nil && len(*voters) == 1 && (*voters)[0] == hraft.ServerID(g.node.options.Server)
-}
-
 // watch follows hashicorp/raft's news of leadership.
 func (g *Group) watch() {
 	for {
+		g.tellLeader()
 		select {
+		case <-g.leaderWatch.news:
 		case leads := <-g.notify:
 			if leads {
 				g.elect()
@@ -285,18 +271,21 @@ func (g *Group) Leading() bool { return g.leadership.Load() != 0 }
 // Term returns the term that this replica leads in, 0 if it does not.
 func (g *Group) Term() uint64 { return g.leadership.Load() }
 
-// Leader returns the server that this replica believes to lead, "" if it knows none.
-func (g *Group) Leader() string {
-	_, id := g.raft.LeaderWithID()
-	return string(id)
-}
+// Applied is the highest index that is applied here.
+func (g *Group) Applied() uint64 { return g.applied.Load() }
+
+// Commit is the highest index that this replica knows to be committed.
+func (g *Group) Commit() uint64 { return max(g.raft.CommitIndex(), g.applied.Load()) }
+
+// Server is this replica's id.
+func (g *Group) Server() string { return g.server }
 
 // Stats returns the group's counters.
 func (g *Group) Stats() Stats {
 	s := Stats{
 		Leading: g.Leading(),
 		Term:    g.raft.CurrentTerm(),
-		Commit:  g.raft.CommitIndex(),
+		Commit:  g.Commit(),
 		Applied: g.applied.Load(),
 	}
 	s.SnapshotIndex = g.config.Machine.Record().Index
@@ -309,10 +298,14 @@ func (g *Group) Stats() Stats {
 func (g *Group) stop() {
 	g.flight.drain()
 	close(g.closing)
-	if err := g.raft.Shutdown().Error(); err != nil {
+	g.cancel()
+	g.node.compactor.forget(g)
+	// What the library waits for, a snapshot half received above all, ends with the transport.
+	if err := errors.Join(g.transport.Close(), g.raft.Shutdown().Error()); err != nil {
 		g.node.logger.Warn("raft: shutdown", "group", g.id, "error", err)
 	}
 	g.running.Wait()
 	g.resign(ErrClosed)
 	g.reads.stop()
+	g.snapshots.dismiss()
 }

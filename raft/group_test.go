@@ -59,7 +59,7 @@ func TestStartRefuses(t *testing.T) {
 	g.Kick()
 	eventually(t, "applied", func() bool { return len(m.values()) == 1 })
 	start := func(c GroupConfig) error {
-		_, err := n.Start(c)
+		_, err := n.Start(t.Context(), c)
 		return err
 	}
 	for _, c := range []struct {
@@ -234,7 +234,7 @@ func TestGroupsStartAndStopSideBySide(t *testing.T) {
 		for i, m := range machines {
 			running.Go(func() {
 				s := &testSource{}
-				g, err := n.Start(GroupConfig{ID: uint32(i), Machine: m, Source: s, Servers: []string{"a"}})
+				g, err := n.Start(t.Context(), GroupConfig{ID: uint32(i), Machine: m, Source: s, Servers: []string{"a"}})
 				if err != nil {
 					t.Error(err)
 					return

@@ -23,6 +23,9 @@ const (
 	// TrailingBytes is how much of the log stays behind the record in a group of several
 	// voters, so that a replica that was away for a short time needs no snapshot.
 	TrailingBytes = 16 << 20
+	// ExportHoldBytesMax bounds the log that is kept because a replica is being sent the
+	// state and will need what follows. A slower transfer than that must begin anew.
+	ExportHoldBytesMax = 512 << 20
 	// GroupsMax bounds the groups of one node: more of them only make smaller batches.
 	GroupsMax = 256
 )
@@ -51,6 +54,16 @@ const (
 	// stallTimeout is how long one write of the log may take before the node stops sending
 	// heartbeats, so that replicas with a working disk take over.
 	stallTimeout = 2 * time.Second
+	// changePause is when a change of members that shows no effect is asked for again.
+	changePause = 100 * time.Millisecond
+	// transferTimeout is when a transfer of leadership is given up. The library does so
+	// after an election timeout, and refuses entries until then.
+	transferTimeout = 2 * electionTimeout
+	// transferPoll is how often a transfer looks how far it is.
+	transferPoll = time.Millisecond
+	// exportLinger is how long the log behind an export is kept after it was sent: the
+	// receiver asks for the next entries within some heartbeats.
+	exportLinger = 30 * time.Second
 	// drainTimeout is how long Close waits for entries in flight.
 	drainTimeout = time.Second
 	// sweepInterval is how often a node looks for entries that timed out and seals its log.

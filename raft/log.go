@@ -40,7 +40,8 @@ type groupLog struct {
 	committer *committer
 	fail      func(error)
 	record    func() Record
-	appended  func(logs []*hraft.Log) // sees entries before they are durable
+	appended  func(logs []*hraft.Log) // sees entries before they are durable, and those that are there
+	removed   func(from uint64)       // learns that the entries from an index on are replaced
 	grown     func()                  // called when it may be time to truncate
 
 	write *operation // of the goroutine that appends
@@ -49,7 +50,10 @@ type groupLog struct {
 	ballot   ballot
 	voteTerm uint64 // staged until the candidate comes
 
+	cutMu sync.Mutex // held by who deletes entries at the log's beginning
+
 	mu         sync.RWMutex
+	base       base
 	first      uint64 // 0: empty
 	last       uint64
 	tail       tail
@@ -66,9 +70,13 @@ type groupLog struct {
 }
 
 // openLog reads a group's log through once: every entry is checked, and its size counted.
-func openLog(g *groupLog) error {
+// An install that a crash cut short is finished, if it came about.
+func openLog(g *groupLog, record Record) error {
 	var err error
 	if g.ballot, err = g.store.ballot(g.group); err != nil {
+		return err
+	}
+	if g.base, err = g.store.base(g.group); err != nil {
 		return err
 	}
 	g.voteTerm = g.ballot.voteTerm
@@ -79,24 +87,33 @@ func openLog(g *groupLog) error {
 			return false, fmt.Errorf("%w: group %d: %s", ErrDamaged, g.group, problem)
 		}
 		g.count(l.Index, size)
+		if g.appended != nil && l.Type == hraft.LogConfiguration && l.Index > record.ConfigurationIndex {
+			g.appended([]*hraft.Log{l})
+		}
 		return true, nil
 	})
-	if err == nil && check.LastTerm > g.ballot.term {
-		err = fmt.Errorf("%w: group %d: entry of term %d, but the vote is of %d", ErrDamaged, g.group, check.LastTerm, g.ballot.term)
+	if err != nil {
+		return err
+	}
+	if check.LastTerm > g.ballot.term {
+		return fmt.Errorf("%w: group %d: entry of term %d, but the vote is of %d", ErrDamaged, g.group, check.LastTerm, g.ballot.term)
 	}
 	g.first, g.last = check.First, check.Last
-	return err
+	if g.base.pending != 0 && g.base.pending == record.Index {
+		return g.begin(record)
+	}
+	return nil
 }
 
-// follows checks that the log continues a record.
+// follows checks that the log continues a record. It is empty only at the very beginning
+// and behind an install: truncation never takes the last entry.
 func (g *groupLog) follows(r Record) error {
-	if r.Index == 0 {
-		if g.first > 1 {
-			return fmt.Errorf("%w: group %d: it begins at %d", ErrLogGap, g.group, g.first)
-		}
+	switch {
+	case g.first == 0 && r.Index == g.base.index:
 		return nil
-	}
-	if g.first == 0 || g.first > r.Index+1 || g.last < r.Index {
+	case r.Index == 0 && g.first > 1:
+		return fmt.Errorf("%w: group %d: it begins at %d", ErrLogGap, g.group, g.first)
+	case r.Index > 0 && (g.first == 0 || g.first > r.Index+1 || g.last < r.Index && r.Index != g.base.index):
 		return fmt.Errorf("%w: group %d: state is at %d, log has %d to %d", ErrLogGap, g.group, r.Index, g.first, g.last)
 	}
 	return nil
@@ -130,6 +147,10 @@ func (g *groupLog) GetLog(index uint64, l *hraft.Log) error {
 	g.mu.RLock()
 	found := g.tail.get(index, l)
 	missing := index < g.first || index > g.last || g.first == 0
+	if missing && index == g.base.index && index > 0 {
+		// What the log was installed behind is asked for to see that it is the leader's.
+		*l, found = hraft.Log{Index: index, Term: g.base.term, Type: hraft.LogNoop}, true
+	}
 	g.mu.RUnlock()
 	switch {
 	case found:
@@ -252,12 +273,17 @@ func (g *groupLog) DeleteRange(from, to uint64) error {
 	if from <= g.first {
 		g.first, g.last = 0, 0
 	}
+	if g.removed != nil {
+		g.removed(from)
+	}
 	return nil
 }
 
 // truncate deletes entries up to a mark at or below limit, but at least keep bytes stay,
 // and never the last entry. It returns once that is durable.
 func (g *groupLog) truncate(o *operation, limit, keep uint64) error {
+	g.cutMu.Lock()
+	defer g.cutMu.Unlock()
 	g.mu.RLock()
 	to, n := uint64(0), 0
 	for i, m := range g.marks {
@@ -302,6 +328,17 @@ func (g *groupLog) pending(index uint64) uint64 {
 	}
 	return g.bytes - before
 }
+
+// firstIndex is the index of the oldest entry, or of the one that will be.
+func (g *groupLog) firstIndex() uint64 {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return max(g.first, g.base.index+1)
+}
+
+// between says how many bytes of the log lie behind one index and not behind another, to
+// the grain of a mark.
+func (g *groupLog) between(from, to uint64) uint64 { return g.pending(from) - g.pending(to) }
 
 // lost ends the calling goroutine: nothing that hashicorp/raft could do next is right.
 // Its deferred functions run, so that it counts as stopped.

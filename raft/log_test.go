@@ -22,7 +22,7 @@ func openTestLog(t *testing.T, fs vfs.FS, record func() Record) (*groupLog, *Nod
 		record = func() Record { return Record{} }
 	}
 	g := &groupLog{group: 3, store: n.store, committer: n.committer, fail: n.fail, record: record}
-	if err := openLog(g); err != nil {
+	if err := openLog(g, Record{}); err != nil {
 		t.Fatal(err)
 	}
 	return g, n
@@ -127,7 +127,7 @@ func TestSuffixBehindTheRecordIsNeverDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := &groupLog{group: 3, store: n.store, committer: n.committer, fail: n.fail, record: func() Record { return Record{Index: 50} }}
-	if err := openLog(g); err != nil {
+	if err := openLog(g, Record{}); err != nil {
 		t.Fatal(err)
 	}
 	mustStore(t, g, testLogs(1, 100, 1, 40))

@@ -20,6 +20,8 @@ var (
 const (
 	// rpcTimeout is how long a message to a silent peer waits.
 	rpcTimeout = 500 * time.Millisecond
+	// snapshotTimeout is how long a snapshot may be under way.
+	snapshotTimeout = 10 * time.Minute
 	// pipelineTimeout is how long a pipeline waits for an answer before it breaks.
 	pipelineTimeout = 5 * time.Second
 	// pipelineDepth is how many messages a pipeline carries: the receiver handles one at a
@@ -41,29 +43,33 @@ type memoryAddress struct {
 	group  uint32
 }
 
+// String names the replica for messages about it.
+func (a memoryAddress) String() string { return fmt.Sprintf("%s of group %d", a.server, a.group) }
+
 // NewMemory makes a network without nodes.
 func NewMemory() *Memory {
 	return &Memory{transports: make(map[memoryAddress]*memoryTransport), cut: make(map[[2]string]bool)}
 }
 
-// Network returns a server's view of the network.
-func (m *Memory) Network(server string) Network { return &memoryNetwork{m, server} }
+// Network returns a node's view of the network. Cuts are between nodes, so each has a
+// name, which is the server id of its replicas where they have none of their own.
+func (m *Memory) Network(node string) Network { return &memoryNetwork{m, node} }
 
-// Cut stops messages and answers from one server to another, in that direction only.
+// Cut stops messages and answers from one node to another, in that direction only.
 func (m *Memory) Cut(from, to string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cut[[2]string{from, to}] = true
 }
 
-// Isolate cuts a server from all that have transports now, in both directions.
-func (m *Memory) Isolate(server string) {
+// Isolate cuts a node from all that have transports now, in both directions.
+func (m *Memory) Isolate(node string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for a := range m.transports {
-		if a.server != server {
-			m.cut[[2]string{server, a.server}] = true
-			m.cut[[2]string{a.server, server}] = true
+	for _, t := range m.transports {
+		if t.node != node {
+			m.cut[[2]string{node, t.node}] = true
+			m.cut[[2]string{t.node, node}] = true
 		}
 	}
 }
@@ -79,36 +85,38 @@ func (m *Memory) Heal() {
 func (m *Memory) SetDelay(d time.Duration) { m.delay.Store(int64(d)) }
 
 // route finds the way to a peer.
-func (m *Memory) route(from, to string, group uint32) *memoryTransport {
+func (m *Memory) route(from *memoryTransport, to string) *memoryTransport {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if len(m.cut) > 0 && m.cut[[2]string{from, to}] {
+	t := m.transports[memoryAddress{to, from.address.group}]
+	if t == nil || len(m.cut) > 0 && m.cut[[2]string{from.node, t.node}] {
 		return nil
 	}
-	return m.transports[memoryAddress{to, group}]
+	return t
 }
 
 type memoryNetwork struct {
 	memory *Memory
-	server string
+	node   string
 }
 
-// Transport registers this server's end of a group.
-func (n *memoryNetwork) Transport(group uint32) (Transport, error) {
+// Transport registers this node's end of a group.
+func (n *memoryNetwork) Transport(group uint32, server string) (Transport, error) {
 	m := n.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	address := memoryAddress{n.server, group}
+	address := memoryAddress{server, group}
 	if m.transports[address] != nil {
-		return nil, fmt.Errorf("raft: server %s has group %d already", n.server, group)
+		return nil, fmt.Errorf("raft: there is a transport for %v already", address)
 	}
-	t := &memoryTransport{memory: m, address: address, consumer: make(chan hraft.RPC, 16), closed: make(chan struct{})}
+	t := &memoryTransport{memory: m, node: n.node, address: address, consumer: make(chan hraft.RPC, 16), closed: make(chan struct{})}
 	m.transports[address] = t
 	return t, nil
 }
 
 type memoryTransport struct {
 	memory    *Memory
+	node      string
 	address   memoryAddress
 	consumer  chan hraft.RPC
 	heartbeat atomic.Pointer[func(hraft.RPC)]
@@ -161,7 +169,7 @@ func (t *memoryTransport) send(target hraft.ServerAddress, command any, data io.
 	if d := t.memory.delay.Load(); d > 0 {
 		time.Sleep(time.Duration(d))
 	}
-	to := t.memory.route(t.address.server, string(target), t.address.group)
+	to := t.memory.route(t, string(target))
 	if to == nil {
 		return nil, t.silence()
 	}
@@ -198,7 +206,7 @@ func (c *memoryCall) wait(limit <-chan time.Time) (any, error) {
 		if d := c.from.memory.delay.Load(); d > 0 {
 			time.Sleep(time.Duration(d))
 		}
-		if c.from.memory.route(c.to.address.server, c.from.address.server, c.from.address.group) != c.from {
+		if c.from.memory.route(c.to, c.from.address.server) != c.from {
 			return nil, c.from.silence()
 		}
 		return r.Response, r.Error
@@ -209,19 +217,24 @@ func (c *memoryCall) wait(limit <-chan time.Time) (any, error) {
 	return nil, errUnreachable
 }
 
-func (t *memoryTransport) call(target hraft.ServerAddress, command any, data io.Reader) (any, error) {
+func (t *memoryTransport) call(target hraft.ServerAddress, command any, data io.Reader, timeout time.Duration) (any, error) {
 	c, err := t.send(target, command, data)
 	if err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(rpcTimeout)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	return c.wait(timer.C)
 }
 
 // answerInto makes a call whose answer is a *R.
-func answerInto[R any](t *memoryTransport, target hraft.ServerAddress, command any, data io.Reader, resp *R) error {
-	answer, err := t.call(target, command, data)
+func answerInto[R any](t *memoryTransport, target hraft.ServerAddress, command any, resp *R) error {
+	return answerStream(t, target, command, nil, rpcTimeout, resp)
+}
+
+// answerStream makes a call with data behind it.
+func answerStream[R any](t *memoryTransport, target hraft.ServerAddress, command any, data io.Reader, timeout time.Duration, resp *R) error {
+	answer, err := t.call(target, command, data, timeout)
 	if err != nil {
 		return err
 	}
@@ -234,23 +247,54 @@ func answerInto[R any](t *memoryTransport, target hraft.ServerAddress, command a
 }
 
 func (t *memoryTransport) AppendEntries(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
-	return answerInto(t, target, args, nil, resp)
+	return answerInto(t, target, args, resp)
 }
 
 func (t *memoryTransport) RequestVote(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
-	return answerInto(t, target, args, nil, resp)
+	return answerInto(t, target, args, resp)
 }
 
 func (t *memoryTransport) RequestPreVote(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
-	return answerInto(t, target, args, nil, resp)
+	return answerInto(t, target, args, resp)
 }
 
 func (t *memoryTransport) TimeoutNow(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
-	return answerInto(t, target, args, nil, resp)
+	return answerInto(t, target, args, resp)
 }
 
 func (t *memoryTransport) InstallSnapshot(_ hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
-	return answerInto(t, target, args, data, resp)
+	stream := &memoryStream{from: t, target: string(target), data: data}
+	defer stream.end()
+	return answerStream(t, target, args, stream, snapshotTimeout, resp)
+}
+
+// A memoryStream is the data of a snapshot on its way. It breaks when the way is cut, and
+// when the call is over: the sender closes what it reads from.
+type memoryStream struct {
+	from   *memoryTransport
+	target string
+
+	mu   sync.Mutex
+	data io.Reader // nil: over
+}
+
+// Read is the receiver's.
+func (s *memoryStream) Read(p []byte) (int, error) {
+	if d := s.from.memory.delay.Load(); d > 0 {
+		time.Sleep(time.Duration(d))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.data == nil || s.from.memory.route(s.from, s.target) == nil {
+		return 0, errUnreachable
+	}
+	return s.data.Read(p)
+}
+
+func (s *memoryStream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = nil
 }
 
 // AppendEntriesPipeline starts a pipeline, whose goroutine lives until Close.

@@ -21,17 +21,23 @@ type Transport interface {
 
 // A Network makes the transports of this node's groups.
 type Network interface {
-	// Transport returns the transport of one group. The group closes it.
-	Transport(group uint32) (Transport, error)
+	// Transport returns the transport of this node's replica of a group, which the server
+	// id names. The group closes it.
+	Transport(group uint32, server string) (Transport, error)
 }
 
-// carrier is a group's transport. It sends nothing while the log's disk is stalled, so
+// A carrier is a group's transport. It is closed once, though the library does so too, and
+// before the library stops: that may wait for what is under way. It sends nothing while the log's disk is stalled, so
 // that the other replicas elect another leader: hashicorp/raft's heartbeats come from a
 // goroutine of their own and would go on.
 type carrier struct {
 	Transport
 	stalled func() bool
+	close   func() error
 }
+
+// Close ends all that is under way.
+func (c *carrier) Close() error { return c.close() }
 
 func (c *carrier) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
 	if c.stalled() {

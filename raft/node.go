@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,8 @@ var (
 	ErrGroupExists = errors.New("raft: the group is running")
 	// ErrTooManyGroups means that GroupsMax groups run already.
 	ErrTooManyGroups = errors.New("raft: too many groups on one node")
+	// ErrNoGroup means that the group does not run on this node.
+	ErrNoGroup = errors.New("raft: the group is not running")
 	// errOptions is wrapped by what is wrong with a configuration.
 	errOptions = errors.New("raft: bad configuration")
 )
@@ -40,8 +43,8 @@ type Node struct {
 
 	mu       sync.Mutex
 	closed   bool
-	groups   map[uint32]*Group // nil while one starts
-	starting sync.WaitGroup
+	groups   map[uint32]*Group // nil while one starts or stops
+	changing sync.WaitGroup    // what makes them so
 }
 
 // Open opens the log store. It refuses one that is damaged or of a newer format.
@@ -69,6 +72,9 @@ func Open(o Options) (*Node, error) {
 	})
 	if err != nil {
 		return nil, asDamage(err)
+	}
+	if err := clearReceived(o.FS, o.Path); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	n.store = s
 	n.committer = newCommitter(s, n.fail)
@@ -114,47 +120,107 @@ func (n *Node) broken() error {
 // Err returns why the node's log stopped, nil if it works.
 func (n *Node) Err() error { return n.broken() }
 
-// Start recovers a group and takes part in it. A group whose only voter is this node is
+// Start recovers a group and takes part in it. A group whose only voter is this replica is
 // led by it when Start returns, all of its log applied; with several voters Start does
-// not wait. The machine's and the source's methods are called before Start returns.
-// Groups may be started side by side.
-func (n *Node) Start(c GroupConfig) (*Group, error) {
+// not wait. The machine's and the source's methods are called before Start returns. If ctx
+// ends before, the group is stopped. Groups may be started side by side.
+func (n *Node) Start(ctx context.Context, c GroupConfig) (*Group, error) {
 	if c.Machine == nil || c.Source == nil || c.ID == nodeGroup {
 		return nil, fmt.Errorf("%w: Machine, Source and an ID below %d are needed", errOptions, uint32(nodeGroup))
 	}
-	n.mu.Lock()
-	_, exists := n.groups[c.ID]
-	var err error
-	switch {
-	case n.closed:
-		err = ErrClosed
-	case exists:
-		err = fmt.Errorf("%w: %d", ErrGroupExists, c.ID)
-	case len(n.groups) >= GroupsMax:
-		err = ErrTooManyGroups
-	}
-	if err == nil {
-		n.groups[c.ID] = nil
-		n.starting.Add(1)
-	}
-	n.mu.Unlock()
+	err := n.reserve(c.ID, func(_ *Group, exists bool) error {
+		switch {
+		case exists:
+			return fmt.Errorf("%w: %d", ErrGroupExists, c.ID)
+		case len(n.groups) >= GroupsMax:
+			return ErrTooManyGroups
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	g, err := startGroup(n, c)
-	n.mu.Lock()
-	if err != nil {
-		delete(n.groups, c.ID)
-	} else {
-		n.groups[c.ID] = g
-	}
-	n.mu.Unlock()
-	n.starting.Done()
+	n.release(c.ID, g)
 	if err != nil {
 		return nil, err
 	}
-	return g, g.elected()
+	if err := g.elected(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(err, n.Stop(c.ID))
+		}
+		return nil, err
+	}
+	return g, nil
 }
+
+// reserve makes a group one that starts or stops, if allow does not mind.
+func (n *Node) reserve(id uint32, allow func(g *Group, exists bool) error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return ErrClosed
+	}
+	g, exists := n.groups[id]
+	if err := allow(g, exists); err != nil {
+		return err
+	}
+	n.groups[id] = nil
+	n.changing.Add(1)
+	return nil
+}
+
+// release ends that: the group runs, or is gone if it is nil.
+func (n *Node) release(id uint32, g *Group) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g == nil {
+		delete(n.groups, id)
+	} else {
+		n.groups[id] = g
+	}
+	n.changing.Done()
+}
+
+// Stop stops this node's replica of a group, and keeps its log: it may be started again.
+// No method of its machine or source is running or follows when Stop returns.
+func (n *Node) Stop(group uint32) error { return n.end(group, false) }
+
+// Drop stops this node's replica of a group, if it runs, and deletes its log, vote and
+// term, durably and in one step. Only a replica whose id will never be used again may be
+// dropped: it has forgotten whom it voted for and what it acknowledged.
+func (n *Node) Drop(group uint32) error { return n.end(group, true) }
+
+func (n *Node) end(id uint32, drop bool) error {
+	var g *Group
+	err := n.reserve(id, func(running *Group, exists bool) error {
+		if exists && running == nil || !exists && !drop || id == nodeGroup {
+			return fmt.Errorf("%w: %d", ErrNoGroup, id)
+		}
+		g = running
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	defer n.release(id, nil)
+	if g != nil {
+		g.stop()
+	}
+	if !drop {
+		return nil
+	}
+	o := newOperation(id)
+	o.drop = true
+	if err := n.committer.commit(o); err != nil {
+		return fmt.Errorf("raft: drop group %d: %w", id, err)
+	}
+	return nil
+}
+
+// Logs lists the groups of which this node has a log, running or not: so what was to be
+// dropped when the process ended is found.
+func (n *Node) Logs() ([]uint32, error) { return n.store.groups() }
 
 // running lists the groups.
 func (n *Node) running() []*Group {
@@ -198,7 +264,7 @@ func (n *Node) Close() error {
 	n.mu.Unlock()
 	close(n.closing)
 	n.sweeper.Wait()
-	n.starting.Wait()
+	n.changing.Wait()
 	var stopping sync.WaitGroup
 	for _, g := range n.running() {
 		stopping.Go(g.stop)

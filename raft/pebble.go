@@ -182,6 +182,11 @@ func (s *pebbleStore) write(operations []*operation) error {
 }
 
 func appendOperation(b *pebble.Batch, o *operation) error {
+	if o.drop {
+		if err := b.DeleteRange(plainKey(o.group, kindFormat), plainKey(o.group+1, kindFormat), nil); err != nil {
+			return err
+		}
+	}
 	if o.deleteFrom != 0 {
 		end := entriesEnd(o.group)
 		if o.deleteTo != math.MaxUint64 {
@@ -196,6 +201,12 @@ func appendOperation(b *pebble.Batch, o *operation) error {
 		putEntryKey(d.Key, o.group, l.Index)
 		putEntry(d.Value, d.Key, l)
 		if err := d.Finish(); err != nil {
+			return err
+		}
+	}
+	if o.base != nil {
+		key := plainKey(o.group, kindBase)
+		if err := b.Set(key, appendBase(nil, key, o.base), nil); err != nil {
 			return err
 		}
 	}
@@ -265,17 +276,32 @@ func (s *pebbleStore) entries(group uint32, from, to uint64, fn func(*hraft.Log,
 	return it.Error()
 }
 
-func (s *pebbleStore) ballot(group uint32) (ballot, error) {
-	key := plainKey(group, kindBallot)
+func (s *pebbleStore) ballot(group uint32) (b ballot, err error) {
+	err = s.plain(plainKey(group, kindBallot), func(key, value []byte) error {
+		b, err = parseBallot(key, value)
+		return err
+	})
+	return b, err
+}
+
+func (s *pebbleStore) base(group uint32) (b base, err error) {
+	err = s.plain(plainKey(group, kindBase), func(key, value []byte) error {
+		b, err = parseBase(key, value)
+		return err
+	})
+	return b, err
+}
+
+// plain calls fn with the value of a key, if there is one.
+func (s *pebbleStore) plain(key []byte, fn func(key, value []byte) error) error {
 	value, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return ballot{}, nil
+		return nil
 	}
 	if err != nil {
-		return ballot{}, fmt.Errorf("raft: read log: %w", err)
+		return fmt.Errorf("raft: read log: %w", err)
 	}
-	defer closer.Close()
-	return parseBallot(key, value)
+	return errors.Join(fn(key, value), closer.Close())
 }
 
 func (s *pebbleStore) close() error {

@@ -3,6 +3,7 @@ package raft
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -22,7 +23,8 @@ type Options struct {
 	Path string
 	// FS is the file system under the log; nil means the operating system's.
 	FS vfs.FS
-	// Server is this node's server id in every group's configuration; it is never reused.
+	// Server is this node's server id in the configuration of every group that is not given
+	// one of its own; it is never reused.
 	Server string
 	// Logger gets what an operator should know; nil discards it.
 	Logger *slog.Logger
@@ -47,8 +49,19 @@ type Entry struct {
 	Data        []byte
 }
 
-// A Machine is the replicated state of one group. Apply, Configure, Lead and Follow are
-// called on one goroutine; Record and Persist on others.
+// An Export is a copy of a machine's state, on its way to a replica that lacks it.
+type Export struct {
+	// Record is how far the copy reaches.
+	Record Record
+	// Size is how many bytes Reader gives, exactly: the receiver is told before.
+	Size int64
+	// Reader gives what Machine.Install takes. Closing it ends the export.
+	Reader io.ReadCloser
+}
+
+// A Machine is the replicated state of one group. Apply, Configure, Install, Lead and
+// Follow are called one at a time, Follow and Lead alternating; Record, Persist and Export
+// from any goroutine.
 type Machine interface {
 	// Apply takes committed entries in ascending order; an error stops the node.
 	Apply(entries []Entry) error
@@ -59,6 +72,13 @@ type Machine interface {
 	Record() Record
 	// Persist returns once index is durable in the state store.
 	Persist(ctx context.Context, index uint64) error
+	// Export returns a durable, consistent copy of the whole state with its record. Applies
+	// and other exports go on beside it.
+	Export(ctx context.Context) (*Export, error)
+	// Install puts an export in the place of the whole state, data and record in one step,
+	// so that a crash leaves the one or the other. It is called on the goroutine of Apply.
+	// What is damaged, or at or below what is applied, is refused and changes nothing.
+	Install(record Record, source io.Reader) error
 	// Lead says that this replica leads and has applied everything that was committed
 	// before its term, and an entry of its own term.
 	Lead(term uint64)
@@ -85,8 +105,15 @@ type GroupConfig struct {
 	Machine Machine
 	// Source feeds it.
 	Source Source
-	// Servers are the initial voters. They are used once, when the group is empty.
+	// Server is the id of this replica of the group; "" is Options.Server. An id is never
+	// used again for a replica that was wiped or dropped: it would forget its vote.
+	Server string
+	// Servers are the initial voters. They are used once, when the group is empty. Without
+	// them an empty replica waits until a leader adds it.
 	Servers []string
+	// OnLeader is told when the leader that this replica knows, or its term, has changed; ""
+	// is nobody. It must not block. nil tells nobody.
+	OnLeader func(server string, term uint64)
 }
 
 // Stats are a group's counters and positions, for metrics.

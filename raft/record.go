@@ -19,6 +19,7 @@ const (
 	kindFormat byte = 0x00 // of nodeGroup: the version of these records
 	kindBallot byte = 0x01
 	kindEntry  byte = 0x02
+	kindBase   byte = 0x03
 
 	// nodeGroup holds what belongs to the store as a whole. No group has this id.
 	nodeGroup = 1<<32 - 1
@@ -149,6 +150,40 @@ func parseBallot(key, value []byte) (ballot, error) {
 	}
 	if rest := body[n+m:]; len(rest) > 0 {
 		b.candidate = append([]byte(nil), rest...)
+	}
+	return b, nil
+}
+
+// A base says where a log begins that followed an install: behind index, whose entry had
+// term. pending is the index of an install that was under way when it was written: the
+// machine's record says whether it came about.
+type base struct {
+	index   uint64
+	term    uint64
+	pending uint64
+}
+
+func appendBase(dst, key []byte, b *base) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	dst = binary.AppendUvarint(dst, b.index)
+	dst = binary.AppendUvarint(dst, b.term)
+	dst = binary.AppendUvarint(dst, b.pending)
+	binary.LittleEndian.PutUint32(dst[start:], checksum(key, dst[start+checksumSize:]))
+	return dst
+}
+
+func parseBase(key, value []byte) (b base, err error) {
+	if len(value) < checksumSize || binary.LittleEndian.Uint32(value) != checksum(key, value[checksumSize:]) {
+		return b, fmt.Errorf("%w: checksum of a base", ErrDamaged)
+	}
+	rest := value[checksumSize:]
+	for _, field := range []*uint64{&b.index, &b.term, &b.pending} {
+		v, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return b, fmt.Errorf("%w: base", ErrDamaged)
+		}
+		*field, rest = v, rest[n:]
 	}
 	return b, nil
 }

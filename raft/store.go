@@ -4,14 +4,16 @@ import (
 	hraft "github.com/hashicorp/raft"
 )
 
-// An operation is what one group wants written: a range of entries to delete, then
-// entries to add, then a ballot to replace; each may be absent.
+// An operation is what one group wants written: all of it to delete, or a range of its
+// entries, then entries to add, then a ballot and a base to replace; each may be absent.
 type operation struct {
 	group      uint32
+	drop       bool   // everything of the group
 	deleteFrom uint64 // inclusive; 0 deletes nothing
 	deleteTo   uint64 // inclusive
 	logs       []*hraft.Log
 	ballot     *ballot
+	base       *base
 
 	wake chan wakeup // capacity 1; made by newOperation
 }
@@ -22,7 +24,7 @@ func newOperation(group uint32) *operation {
 
 // clear makes an operation ready to be filled again.
 func (o *operation) clear() {
-	o.deleteFrom, o.deleteTo, o.ballot, o.logs = 0, 0, nil, o.logs[:0]
+	o.drop, o.deleteFrom, o.deleteTo, o.ballot, o.base, o.logs = false, 0, 0, nil, nil, o.logs[:0]
 }
 
 // A store keeps the entries and ballots of all groups of a node. It is an interface so
@@ -39,6 +41,8 @@ type store interface {
 	entries(group uint32, from, to uint64, fn func(l *hraft.Log, size int) (more bool, err error)) error
 	// ballot reads a group's ballot; the zero ballot if there is none.
 	ballot(group uint32) (ballot, error)
+	// base reads a group's base; the zero base if there is none.
+	base(group uint32) (base, error)
 	// groups lists the groups that have any record, ascending.
 	groups() ([]uint32, error)
 	// close seals and closes.

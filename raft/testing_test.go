@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/pprof"
@@ -35,6 +37,10 @@ type testMachine struct {
 	hold       chan struct{} // if not nil, Apply waits for it
 	autoRecord bool          // what is applied is durable at once
 	onApply    func(entries []Entry)
+
+	exports, installs int
+	failInstall       error
+	onInstall         func(entries []Entry) // with all entries
 }
 
 // restart returns a machine that remembers only what was durable.
@@ -100,6 +106,53 @@ func (m *testMachine) Persist(_ context.Context, index uint64) error {
 		return errors.New("test: asked to persist what was not applied")
 	}
 	m.durable = m.latest
+	return nil
+}
+
+// testExport is what Export gives: the record, and the entries up to it.
+type testExport struct {
+	Record  Record
+	Entries []Entry
+}
+
+func (m *testMachine) Export(context.Context) (*Export, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.durable = m.latest
+	m.exports++
+	b, err := json.Marshal(testExport{m.latest, m.entries})
+	if err != nil {
+		return nil, err
+	}
+	return &Export{Record: m.latest, Size: int64(len(b)), Reader: io.NopCloser(bytes.NewReader(b))}, nil
+}
+
+func (m *testMachine) Install(record Record, source io.Reader) error {
+	var x testExport
+	b, err := io.ReadAll(source)
+	if err == nil {
+		err = json.Unmarshal(b, &x)
+	}
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if x.Record.Index != record.Index || x.Record.Term != record.Term || !bytes.Equal(x.Record.Configuration, record.Configuration) {
+		return fmt.Errorf("test: export at %d of %d, want %d of %d", x.Record.Index, x.Record.Term, record.Index, record.Term)
+	}
+	if record.Index <= m.index {
+		m.faults = append(m.faults, fmt.Sprintf("install of %d at %d", record.Index, m.index))
+	}
+	if m.failInstall != nil {
+		return m.failInstall
+	}
+	m.index, m.term, m.entries = record.Index, record.Term, x.Entries
+	m.durable, m.latest = x.Record, x.Record
+	m.installs++
+	if m.onInstall != nil {
+		m.onInstall(m.entries)
+	}
 	return nil
 }
 
@@ -231,7 +284,7 @@ func openNode(t testing.TB, fs vfs.FS, server string, network Network) *Node {
 
 func startGroupOf(t testing.TB, n *Node, id uint32, m Machine, s Source, servers ...string) *Group {
 	t.Helper()
-	g, err := n.Start(GroupConfig{ID: id, Machine: m, Source: s, Servers: servers})
+	g, err := n.Start(context.Background(), GroupConfig{ID: id, Machine: m, Source: s, Servers: servers})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,8 +77,10 @@ func (s *Store) flusher() {
 	for g := range s.generations {
 		s.exclusive <- struct{}{}
 		err := s.reason()
-		if err == nil && len(g.parts) > 0 {
-			if err = s.flush(g.parts); err != nil {
+		// Of a shard that was installed or dropped meanwhile there is nothing to write.
+		parts := slices.DeleteFunc(g.parts, func(p frozenPart) bool { return !p.shard.holds(p.buffer) })
+		if err == nil && len(parts) > 0 {
+			if err = s.flush(parts); err != nil {
 				s.fail(err)
 			}
 		}

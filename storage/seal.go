@@ -51,6 +51,11 @@ func (s *seal) set(shard *Shard, record Record) {
 	}
 }
 
+// remove forgets the shard that begins at a slot.
+func (s *seal) remove(first wire.Slot) {
+	s.shards = slices.DeleteFunc(s.shards, func(e sealedShard) bool { return e.first == first })
+}
+
 // check compares the seal with the records that the store holds.
 func (s *seal) check(read func(first wire.Slot) (shardRecord, bool, error)) error {
 	for _, e := range s.shards {

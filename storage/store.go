@@ -60,7 +60,8 @@ func (o Options) withDefaults() Options {
 type Store struct {
 	options Options
 	db      *pebble.DB
-	tables  sstable.WriterOptions // of flushes
+	tables  sstable.WriterOptions // of flushes and exports
+	readers sstable.ReaderOptions // of tables that are not ingested yet
 	pacer   *pacer
 	slabs   slabPool
 	seal    seal
@@ -71,6 +72,7 @@ type Store struct {
 	// failMu guards failed alone: Pebble reports damage from within a read.
 	failMu sync.Mutex
 	failed error
+	guests sync.WaitGroup // use the database beside the workers; see enter
 
 	activeBytes atomic.Int64
 	frozenBytes atomic.Int64
@@ -80,6 +82,8 @@ type Store struct {
 	permits     chan struct{}   // one for each frozen generation that is not yet written
 	generations chan generation // capacity FrozenMax
 	exclusive   chan struct{}   // the mutex of flush and snapshot install; a channel, so that waiting for it is idle in a simulation
+	exports     chan struct{}   // a place for each export that is not closed
+	staging     atomic.Uint64   // numbers files of the staging folder
 	stopped     chan struct{}   // closed when the store is closed or has failed
 	closing     chan struct{}
 	closeOnce   sync.Once
@@ -103,6 +107,7 @@ func Open(o Options) (*Store, error) {
 		permits:     make(chan struct{}, FrozenMax),
 		generations: make(chan generation, FrozenMax),
 		exclusive:   make(chan struct{}, 1),
+		exports:     make(chan struct{}, ExportsMax),
 		stopped:     make(chan struct{}),
 		closing:     make(chan struct{}),
 		thaw:        make(chan struct{}),
@@ -128,6 +133,7 @@ func (s *Store) open() error {
 	settings := pebbleOptions(fs, o.Logger, o.CacheBytes, s.fail)
 	settings.EnsureDefaults()
 	s.tables = settings.MakeWriterOptions(0, pebbleFormat.MaxTableFormat())
+	s.readers = settings.MakeReaderOptions()
 	db, err := pebble.Open(o.Path, settings)
 	if err != nil {
 		var system syscall.Errno
@@ -251,6 +257,7 @@ func (s *Store) Close() error {
 		close(s.closing)
 		s.workers.Wait()
 		s.halt(ErrClosed)
+		s.guests.Wait()
 		s.mu.Lock()
 		shards := s.shards
 		s.mu.Unlock()

@@ -3,6 +3,7 @@
 package core
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -76,7 +77,7 @@ func openCluster(folder string, table *router.Table, sink func(shard int) shard.
 	}
 	for _, n := range c.nodes {
 		for id, s := range n.shards {
-			g, err := n.raft.Start(raft.GroupConfig{ID: uint32(id), Machine: s, Source: s, Servers: servers})
+			g, err := n.raft.Start(context.Background(), raft.GroupConfig{ID: uint32(id), Machine: s, Source: s, Servers: servers})
 			if err != nil {
 				return nil, errors.Join(err, c.close())
 			}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -187,6 +188,15 @@ func (m *Machine) snapshot(ctx context.Context) (raft.Record, []byte, error) {
 
 // ErrOldSnapshot reports a snapshot that is not newer than what is there.
 var ErrOldSnapshot = errors.New("cluster: the snapshot is not newer than the map")
+
+// Export implements raft.Machine.
+func (m *Machine) Export(ctx context.Context) (*raft.Export, error) {
+	record, state, err := m.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &raft.Export{Record: record, Size: int64(len(state)), Reader: io.NopCloser(bytes.NewReader(state))}, nil
+}
 
 // Install replaces the map by an export of another replica. It refuses what is not newer
 // than what is applied here.

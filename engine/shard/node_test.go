@@ -84,7 +84,7 @@ func startNode(t *testing.T, fs vfs.FS) *node {
 		}
 	}
 	for i := range n.groups {
-		g, err := n.raft.Start(raft.GroupConfig{ID: uint32(i), Machine: n.shards[i], Source: n.shards[i], Servers: []string{"a"}})
+		g, err := n.raft.Start(t.Context(), raft.GroupConfig{ID: uint32(i), Machine: n.shards[i], Source: n.shards[i], Servers: []string{"a"}})
 		if err != nil {
 			t.Fatal(err)
 		}

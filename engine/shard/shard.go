@@ -207,8 +207,7 @@ func (s *Shard) Configure(index, term uint64, configuration []byte) error {
 
 // Record implements raft.Machine.
 func (s *Shard) Record() raft.Record {
-	r := s.config.Store.Record()
-	return raft.Record{Index: r.Index, Term: r.Term, ConfigurationIndex: r.ConfigurationIndex, Configuration: r.Configuration}
+	return raftRecord(s.config.Store.Record())
 }
 
 // Persist implements raft.Machine.
