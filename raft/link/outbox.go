@@ -1,0 +1,183 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Errors of sending. After both nothing was sent.
+var (
+	// ErrQueueFull means that the peer takes less than it is sent.
+	ErrQueueFull = errors.New("link: queue full")
+	// ErrUnreachable means that there is no connection to the peer now.
+	ErrUnreachable = errors.New("link: peer unreachable")
+)
+
+// An outbox is what waits for one connection. Frames are appended to one buffer while the writer
+// writes the other: whatever is pending leaves in one write. A lazy frame does not wake the
+// writer; it leaves with the next that does, or after lazyDelay.
+type outbox struct {
+	stream *stream
+	count  *counters
+	wake   chan struct{} // capacity 1
+	done   chan struct{} // closed when err is set
+
+	mu      sync.Mutex
+	pending []byte
+	spare   []byte // nil while it is written
+	writing int    // bytes
+	frames  int    // in pending
+	prompt  bool   // something in pending does not wait
+	armed   bool   // the timer runs
+	timer   *time.Timer
+	err     error
+}
+
+func newOutbox(s *stream, count *counters) *outbox {
+	return &outbox{stream: s, count: count, wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// begin locks the outbox and returns the buffer to append frames to, unless limit bytes wait
+// already. commit or abort must follow if it does.
+func (o *outbox) begin(limit int) ([]byte, error) {
+	o.mu.Lock()
+	err := o.err
+	if err == nil && len(o.pending)+o.writing >= limit {
+		err = ErrQueueFull
+		o.count.drops.Add(1)
+	}
+	if err != nil {
+		o.mu.Unlock()
+		return nil, err
+	}
+	return o.pending, nil
+}
+
+// abort gives the buffer up; what was appended is forgotten.
+func (o *outbox) abort() { o.mu.Unlock() }
+
+// commit takes the buffer back with frames appended, the last of which began at start.
+func (o *outbox) commit(b []byte, start, frames int, prompt bool) error {
+	defer o.mu.Unlock()
+	b, err := closeFrame(b, start)
+	o.pending = b // without the last frame if that is too large
+	if err != nil {
+		o.count.drops.Add(1)
+		return err
+	}
+	o.frames += frames
+	switch {
+	case prompt:
+		o.prompt = true
+		if o.writing == 0 {
+			o.rouse()
+		}
+	case !o.prompt && !o.armed:
+		o.armed = true
+		if o.timer == nil {
+			o.timer = time.AfterFunc(lazyDelay, o.due)
+		} else {
+			o.timer.Reset(lazyDelay)
+		}
+	}
+	return nil
+}
+
+// rouse wakes the writer.
+func (o *outbox) rouse() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// due is the timer's: what is lazy has waited long enough.
+func (o *outbox) due() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.armed = false
+	if len(o.pending) > 0 {
+		o.prompt = true
+		if o.writing == 0 {
+			o.rouse()
+		}
+	}
+}
+
+// run writes until the outbox fails.
+func (o *outbox) run() error {
+	for {
+		b := o.take()
+		if b == nil {
+			select {
+			case <-o.wake:
+				continue
+			case <-o.done:
+				return o.failure()
+			}
+		}
+		err := o.stream.writeAll(b)
+		o.give(b)
+		if err != nil {
+			err = fmt.Errorf("link: write: %w", err)
+			o.fail(err)
+			return err
+		}
+	}
+}
+
+// take swaps the buffers if there is something that must leave.
+func (o *outbox) take() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.prompt || o.err != nil {
+		return nil
+	}
+	b := o.pending
+	o.writing = len(b)
+	o.count.framesOut.Add(uint64(o.frames))
+	o.pending, o.spare, o.frames, o.prompt = o.spare[:0], nil, 0, false
+	if o.armed {
+		o.armed = !o.timer.Stop()
+	}
+	return b
+}
+
+func (o *outbox) give(b []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writing = 0
+	if cap(b) <= keepBytesMax {
+		o.spare = b
+	}
+}
+
+// fail ends the outbox; begin returns err from then on.
+func (o *outbox) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return
+	}
+	o.err = err
+	close(o.done)
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	o.pending, o.spare = nil, nil
+}
+
+func (o *outbox) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// queued returns the bytes that wait or are being written.
+func (o *outbox) queued() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.pending) + o.writing
+}
