@@ -14,13 +14,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A cluster is three replicas of one group in one process, each with a disk of its own.
+// A cluster is replicas of one group in one process, each with a disk of its own.
 type cluster struct {
 	t       testing.TB
 	r       *rand.Rand
 	network *Memory
 	servers []string
 	members []*member
+	retired []*member // no longer of the group
 
 	started time.Time
 
@@ -33,6 +34,7 @@ type cluster struct {
 type member struct {
 	c       *cluster
 	server  string
+	initial []string // voters
 	disk    *vfs.MemFS
 	stalled atomic.Bool
 	node    *Node
@@ -43,12 +45,15 @@ type member struct {
 	mine    map[string]bool // proposed here in this life
 }
 
-func newCluster(t testing.TB, seed uint64) *cluster {
+func newCluster(t testing.TB, seed uint64) *cluster { return newClusterOf(t, seed, 3) }
+
+func newClusterOf(t testing.TB, seed uint64, size int) *cluster {
 	c := &cluster{t: t, started: time.Now(), r: rand.New(rand.NewPCG(seed, 5)), network: NewMemory(), acknowledged: make(map[string]bool)}
-	for i := range 3 {
-		m := &member{c: c, server: fmt.Sprint("n", i), disk: vfs.NewCrashableMem(), machine: &testMachine{}}
-		c.servers = append(c.servers, m.server)
-		c.members = append(c.members, m)
+	for i := range size {
+		c.servers = append(c.servers, fmt.Sprint("n", i))
+	}
+	for _, server := range c.servers {
+		c.members = append(c.members, &member{c: c, server: server, initial: c.servers, disk: vfs.NewCrashableMem(), machine: &testMachine{}})
 	}
 	for _, m := range c.members {
 		m.start()
@@ -56,7 +61,24 @@ func newCluster(t testing.TB, seed uint64) *cluster {
 	return c
 }
 
-func (m *member) start() {
+// join starts a replica that waits to be added.
+func (c *cluster) join(server string) *member {
+	m := &member{c: c, server: server, disk: vfs.NewCrashableMem(), machine: &testMachine{}}
+	c.servers = append(c.servers, server)
+	c.members = append(c.members, m)
+	m.start()
+	return m
+}
+
+// retire takes a replica that was removed off the list.
+func (c *cluster) retire(m *member) {
+	c.members = slices.DeleteFunc(c.members, func(other *member) bool { return other == m })
+	c.retired = append(c.retired, m)
+}
+
+func (m *member) start() { m.startOn(m.c.network.Network(m.server)) }
+
+func (m *member) startOn(network Network) {
 	m.c.mu.Lock()
 	m.machine = m.machine.restart()
 	m.done, m.mine = make(map[string]bool), make(map[string]bool)
@@ -85,8 +107,19 @@ func (m *member) start() {
 			}
 		}
 	}
-	m.node = openNode(m.c.t, stallFS(m.disk, &m.stalled), m.server, m.c.network.Network(m.server))
-	g := startGroupOf(m.c.t, m.node, 1, m.machine, m.source, m.c.servers...)
+	m.machine.onInstall = func(entries []Entry) {
+		m.c.mu.Lock()
+		defer m.c.mu.Unlock()
+		for i, e := range entries {
+			if i < len(m.c.history) && m.c.history[i] != string(e.Data) {
+				m.c.t.Errorf("%s installed %q at %d, others %q", m.server, e.Data, i, m.c.history[i])
+			}
+			m.done[string(e.Data)] = true
+		}
+		position = len(entries)
+	}
+	m.node = openNode(m.c.t, stallFS(m.disk, &m.stalled), m.server, network)
+	g := startGroupOf(m.c.t, m.node, 1, m.machine, m.source, m.initial...)
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
 	m.group = g
@@ -192,7 +225,7 @@ func (c *cluster) settle() {
 func (c *cluster) close() {
 	c.t.Logf("%v: %d proposed, %d acknowledged, %d terms", time.Since(c.started).Round(time.Millisecond), c.proposed, len(c.acknowledged),
 		c.members[0].group.Stats().Term)
-	for _, m := range c.members {
+	for _, m := range append(c.members, c.retired...) {
 		closeNode(c.t, m.node)
 		m.check()
 		check, err := CheckLog("log", m.disk)
@@ -249,12 +282,12 @@ func TestRandomFaults(t *testing.T) {
 
 // step is one fault and some proposals, on whoever believes to lead.
 func (c *cluster) step() {
-	m := c.members[c.r.IntN(3)]
+	m := c.members[c.r.IntN(len(c.members))]
 	switch c.r.IntN(6) {
 	case 0:
 		c.network.Isolate(m.server)
 	case 1:
-		c.network.Cut(m.server, c.servers[c.r.IntN(3)])
+		c.network.Cut(m.server, c.servers[c.r.IntN(len(c.servers))])
 	case 2:
 		c.network.Heal()
 	case 3:

@@ -34,7 +34,8 @@ type Group struct {
 	running    sync.WaitGroup
 
 	leaderWatch leaderWatch
-	transferMu  sync.Mutex // held by the transfer of leadership under way
+	transferMu  sync.Mutex  // held by the transfer of leadership under way
+	hastened    atomic.Bool // timeouts are short
 
 	// machineMu makes calls of the machine one at a time.
 	machineMu sync.Mutex
@@ -121,7 +122,7 @@ func startGroup(n *Node, c GroupConfig) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft: group %d: %w", g.id, err)
 	}
-	g.transport = &carrier{Transport: transport, stalled: n.committer.stalled, close: sync.OnceValue(transport.Close)}
+	g.transport = &carrier{Transport: transport, stalled: n.committer.stalled, yield: g.yield, close: sync.OnceValue(transport.Close)}
 	// The log ends the goroutine that it fails on, which must not be the caller's.
 	started := make(chan struct{})
 	go func() {

@@ -61,6 +61,13 @@ const (
 	transferTimeout = 2 * electionTimeout
 	// transferPoll is how often a transfer looks how far it is.
 	transferPoll = time.Millisecond
+	// suspectInterval is how often the failure detector is asked about leaders, and
+	// suspectAlert how soon again at least while one of them is silent.
+	suspectInterval = 50 * time.Millisecond
+	suspectAlert    = time.Millisecond
+	// yieldTime is how much longer each voter waits before it asks for votes in a hastened
+	// election: several round trips and an fsync.
+	yieldTime = 15 * time.Millisecond
 	// exportLinger is how long the log behind an export is kept after it was sent: the
 	// receiver asks for the next entries within some heartbeats.
 	exportLinger = 30 * time.Second

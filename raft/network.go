@@ -33,6 +33,7 @@ type Network interface {
 type carrier struct {
 	Transport
 	stalled func() bool
+	yield   func() // to other candidates
 	close   func() error
 }
 
@@ -51,6 +52,17 @@ func (c *carrier) RequestVote(id hraft.ServerID, target hraft.ServerAddress, arg
 		return errStalled
 	}
 	return c.Transport.RequestVote(id, target, args, resp)
+}
+
+func (c *carrier) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
+	if c.stalled() {
+		return errStalled
+	}
+	err := c.Transport.RequestPreVote(id, target, args, resp)
+	if err == nil && resp.Granted {
+		c.yield()
+	}
+	return err
 }
 
 func (c *carrier) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
