@@ -1,0 +1,400 @@
+package delivery
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"parley/engine/shard"
+	"parley/wire"
+)
+
+// A Pick is what of a batch of effects one node is told: places in the lists of Effects.
+type Pick struct {
+	Node                                      uint32
+	Sent, Refused, Messages, Receipts, Listed []uint32
+}
+
+// Empty reports whether nothing was picked.
+func (p *Pick) Empty() bool {
+	return len(p.Sent)+len(p.Refused)+len(p.Messages)+len(p.Receipts)+len(p.Listed) == 0
+}
+
+// Clear empties the pick and keeps its memory.
+func (p *Pick) Clear() {
+	p.Sent, p.Refused, p.Messages, p.Receipts, p.Listed = p.Sent[:0], p.Refused[:0], p.Messages[:0], p.Receipts[:0], p.Listed[:0]
+}
+
+// Which lists follow.
+const (
+	listSent = 1 << iota
+	listRefused
+	listMessages
+	listReceipts
+	listListed
+	listsEnd
+)
+
+// Flags of a message, receipt or listed conversation.
+const (
+	effectByB              = 1 << iota // the author or user is B of the direct conversation
+	effectByOther                      // the author or user is told: no member of a direct conversation
+	effectSameConversation             // as the one before it in the list
+	effectGroup
+	effectFrom     // the session is told
+	effectExtended // message: the content
+	effectRead     // receipt: of the read cursor
+	effectRevision // message: the revision is not the sequence
+)
+
+const (
+	messageFlags = effectByB | effectByOther | effectSameConversation | effectGroup | effectFrom | effectExtended | effectRevision
+	receiptFlags = effectByB | effectByOther | effectSameConversation | effectGroup | effectFrom | effectRead
+	listedFlags  = effectSameConversation | effectGroup
+	// The least that one item of a list takes.
+	sentBytesMin    = handleBytesMin + 1 + 1 + 1
+	refusedBytesMin = handleBytesMin + 1 + 1
+	messageBytesMin = 1 + 1 + 1 + 1
+	receiptBytesMin = 1 + 1 + 1
+	listedBytesMin  = 1 + 6
+)
+
+// AppendEffects appends what a node is told of a batch. Sessions are told only where they
+// are of that node.
+//
+//	shard, previous index, index less previous   varints
+//	lists    1 byte: which of the following are there
+//	sent     count, then session, correlation, sequence, time each
+//	refused  count, then session, correlation, code each
+//	messages count, then flags, conversation, author, session, sequence, revision, time, content's length each
+//	receipts count, then flags, conversation, user, session, position, time each
+//	listed   count, then flags, conversation, user each
+//	contents one after the other, to the end
+//
+// A time is told as the difference to the last one, an author as a flag, and a
+// conversation not at all if it is that of the item before.
+func AppendEffects(dst []byte, e *shard.Effects, p *Pick) []byte {
+	a := effectsAppender{dst: dst, node: p.Node}
+	a.uint(uint64(e.Shard))
+	a.uint(e.Previous)
+	a.uint(e.Index - e.Previous)
+	at := len(a.dst)
+	a.dst = append(a.dst, 0)
+	if a.list(at, listSent, len(p.Sent)) {
+		for _, i := range p.Sent {
+			a.sent(&e.Sent[i])
+		}
+	}
+	if a.list(at, listRefused, len(p.Refused)) {
+		for _, i := range p.Refused {
+			x := &e.Refused[i]
+			a.dst = appendHandle(a.dst, x.Session)
+			a.uint(x.Correlation)
+			a.uint(uint64(x.Code))
+		}
+	}
+	if a.list(at, listMessages, len(p.Messages)) {
+		for _, i := range p.Messages {
+			a.message(&e.Messages[i])
+		}
+	}
+	if a.list(at, listReceipts, len(p.Receipts)) {
+		for _, i := range p.Receipts {
+			a.receipt(&e.Receipts[i])
+		}
+	}
+	if a.list(at, listListed, len(p.Listed)) {
+		for _, i := range p.Listed {
+			x := &e.Listed[i]
+			a.conversation(0, x.Conversation)
+			a.dst = wire.AppendID(a.dst, x.User)
+		}
+	}
+	for _, i := range p.Messages {
+		a.dst = append(a.dst, e.Messages[i].Content.Bytes...)
+	}
+	return a.dst
+}
+
+type effectsAppender struct {
+	dst  []byte
+	node uint32
+	time wire.Time
+	last wire.Conversation
+}
+
+func (a *effectsAppender) uint(n uint64) { a.dst = binary.AppendUvarint(a.dst, n) }
+
+func (a *effectsAppender) list(at int, bit byte, count int) bool {
+	a.last = wire.Conversation{}
+	if count == 0 {
+		return false
+	}
+	a.dst[at] |= bit
+	a.uint(uint64(count))
+	return true
+}
+
+func (a *effectsAppender) when(t wire.Time) {
+	a.dst = appendSigned(a.dst, uint64(t-a.time))
+	a.time = t
+}
+
+// conversation appends flags and, if it is another one, the conversation.
+func (a *effectsAppender) conversation(flags byte, c wire.Conversation) {
+	if c.Kind == wire.Group {
+		flags |= effectGroup
+	}
+	same := c == a.last
+	if same {
+		flags |= effectSameConversation
+	}
+	a.dst = append(a.dst, flags)
+	if same {
+		return
+	}
+	a.last = c
+	a.dst = wire.AppendID(a.dst, c.A)
+	if c.Kind == wire.Direct {
+		a.dst = wire.AppendID(a.dst, c.B)
+	}
+}
+
+// by appends flags, conversation, who did it, and with which session if that is one of
+// the node's.
+func (a *effectsAppender) by(flags byte, c wire.Conversation, user wire.ID, from uint64, node uint32) {
+	other := !c.Member(user)
+	switch {
+	case other:
+		flags |= effectByOther
+	case user != c.A:
+		flags |= effectByB
+	}
+	known := from != 0 && node == a.node
+	if known {
+		flags |= effectFrom
+	}
+	a.conversation(flags, c)
+	if other {
+		a.dst = wire.AppendID(a.dst, user)
+	}
+	if known {
+		a.dst = appendHandle(a.dst, from)
+	}
+}
+
+func (a *effectsAppender) sent(x *shard.SentEffect) {
+	a.dst = appendHandle(a.dst, x.Session)
+	a.uint(x.Correlation)
+	a.uint(x.Sequence)
+	a.when(x.Time)
+}
+
+func (a *effectsAppender) message(x *shard.MessageEffect) {
+	var flags byte
+	if x.Content.Extended {
+		flags |= effectExtended
+	}
+	if x.Revision != x.Sequence {
+		flags |= effectRevision
+	}
+	a.by(flags, x.Conversation, x.Author, x.From, x.FromNode)
+	a.uint(x.Sequence)
+	if x.Revision != x.Sequence {
+		a.dst = appendSigned(a.dst, x.Revision-x.Sequence)
+	}
+	a.when(x.Time)
+	a.uint(uint64(len(x.Content.Bytes)))
+}
+
+func (a *effectsAppender) receipt(x *shard.ReceiptEffect) {
+	var flags byte
+	if x.Kind == wire.Read {
+		flags |= effectRead
+	}
+	a.by(flags, x.Conversation, x.User, x.From, x.FromNode)
+	a.uint(x.Position)
+	a.when(x.Time)
+}
+
+// ParseEffects reads what another node tells this one. All contents are in one copy of
+// their own, so src may be used again.
+func ParseEffects(src []byte) (*shard.Effects, error) {
+	d := effectsDecoder{decoder: decoder{src: src}}
+	e := d.effects()
+	if d.err != nil {
+		return nil, d.err
+	}
+	return e, nil
+}
+
+type effectsDecoder struct {
+	decoder
+	time wire.Time
+	last wire.Conversation
+}
+
+func (d *effectsDecoder) effects() *shard.Effects {
+	e := &shard.Effects{Shard: uint32(d.upTo(1<<32 - 1)), Previous: d.uint()}
+	e.Index = e.Previous + d.uint()
+	if e.Index < e.Previous {
+		d.fail("index")
+	}
+	lists := d.flags(listsEnd - 1)
+	if n := d.list(lists, listSent, sentBytesMin); n > 0 {
+		e.Sent = make([]shard.SentEffect, n)
+		for i := range e.Sent {
+			d.sent(&e.Sent[i])
+		}
+	}
+	if n := d.list(lists, listRefused, refusedBytesMin); n > 0 {
+		e.Refused = make([]shard.RefusedEffect, n)
+		for i := range e.Refused {
+			d.refused(&e.Refused[i])
+		}
+	}
+	contents := uint64(0)
+	if n := d.list(lists, listMessages, messageBytesMin); n > 0 {
+		e.Messages = make([]shard.MessageEffect, n)
+		for i := range e.Messages {
+			contents += d.message(&e.Messages[i])
+		}
+	}
+	if n := d.list(lists, listReceipts, receiptBytesMin); n > 0 {
+		e.Receipts = make([]shard.ReceiptEffect, n)
+		for i := range e.Receipts {
+			d.receipt(&e.Receipts[i])
+		}
+	}
+	if n := d.list(lists, listListed, listedBytesMin); n > 0 {
+		e.Listed = make([]shard.ListedEffect, n)
+		for i := range e.Listed {
+			e.Listed[i].Conversation = d.conversation(d.flags(listedFlags))
+			e.Listed[i].User = d.id()
+		}
+	}
+	if contents != uint64(len(d.src)) {
+		d.fail("contents")
+		return e
+	}
+	d.contents(e.Messages)
+	return e
+}
+
+// list reads the length of a list that is there only if it has something.
+func (d *effectsDecoder) list(lists, bit byte, size int) int {
+	d.last = wire.Conversation{}
+	if lists&bit == 0 {
+		return 0
+	}
+	n := d.count(size)
+	if n == 0 {
+		d.fail("list of nothing")
+	}
+	return n
+}
+
+// contents cuts one copy of what is left into the messages' contents, whose lengths are
+// those of the stretches of src that they hold by now.
+func (d *effectsDecoder) contents(messages []shard.MessageEffect) {
+	if len(messages) == 0 {
+		return
+	}
+	all := bytes.Clone(d.src)
+	for i := range messages {
+		c := &messages[i].Content
+		n := len(c.Bytes)
+		c.Bytes, all = all[:n:n], all[n:]
+	}
+}
+
+func (d *effectsDecoder) when() wire.Time {
+	t := d.time + wire.Time(d.signed())
+	if t > wire.NumberMax {
+		d.fail("time")
+	}
+	d.time = t
+	return t
+}
+
+func (d *effectsDecoder) sent(x *shard.SentEffect) {
+	x.Session, x.Correlation, x.Sequence = d.handle(), d.uint(), d.upTo(wire.NumberMax)
+	x.Time = d.when()
+}
+
+func (d *effectsDecoder) refused(x *shard.RefusedEffect) {
+	x.Session, x.Correlation, x.Code = d.handle(), d.uint(), wire.Code(d.upTo(999))
+}
+
+// conversation reads the conversation of an item whose flags were read.
+func (d *effectsDecoder) conversation(flags byte) wire.Conversation {
+	group := flags&effectGroup != 0
+	if flags&effectSameConversation != 0 {
+		if d.last.A == 0 || group != (d.last.Kind == wire.Group) {
+			d.fail("nothing before it")
+		}
+		return d.last
+	}
+	c := wire.Conversation{A: d.id()}
+	if group {
+		c.Kind = wire.Group
+	} else {
+		c.B = d.id()
+	}
+	if c == d.last || !group && c.A > c.B {
+		d.fail("conversation")
+	}
+	d.last = c
+	return c
+}
+
+func (d *effectsDecoder) by(flags byte) (c wire.Conversation, user wire.ID, from uint64) {
+	c = d.conversation(flags)
+	switch flags & (effectByB | effectByOther) {
+	case 0:
+		user = c.A
+	case effectByB:
+		user = c.B
+	case effectByOther:
+		user = d.id()
+	}
+	// One who is a member is told by flags, and A if B is the same.
+	if flags&effectByOther == 0 && !c.Member(user) || flags&effectByOther != 0 && c.Member(user) || flags&effectByB != 0 && user == c.A {
+		d.fail("author")
+	}
+	if flags&effectFrom != 0 {
+		if from = d.handle(); from == 0 {
+			d.fail("session")
+		}
+	}
+	return c, user, from
+}
+
+// message reads a message but for its content, for which a stretch of the same length
+// stands in, and returns that length.
+func (d *effectsDecoder) message(x *shard.MessageEffect) (length uint64) {
+	flags := d.flags(messageFlags)
+	x.Conversation, x.Author, x.From = d.by(flags)
+	x.Sequence = d.upTo(wire.NumberMax)
+	x.Revision = x.Sequence
+	if flags&effectRevision != 0 {
+		x.Revision += d.signed()
+		if x.Revision == x.Sequence || x.Revision > wire.NumberMax {
+			d.fail("revision")
+		}
+	}
+	x.Time = d.when()
+	length = d.upTo(wire.ContentBytesMax)
+	x.Content.Extended = flags&effectExtended != 0
+	x.Content.Bytes = oversized[:length]
+	return length
+}
+
+func (d *effectsDecoder) receipt(x *shard.ReceiptEffect) {
+	flags := d.flags(receiptFlags)
+	x.Conversation, x.User, x.From = d.by(flags)
+	if flags&effectRead != 0 {
+		x.Kind = wire.Read
+	}
+	x.Position = d.upTo(wire.NumberMax)
+	x.Time = d.when()
+}
