@@ -252,3 +252,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+func echo(_ context.Context, _ uint32, payload []byte, reply Reply) { reply(payload, nil) }

@@ -16,9 +16,9 @@ const (
 	// MessageQueueBytesMax is where engine messages are refused: the rest of the queue is
 	// Raft's, so that a flood of messages does not look like a dead leader.
 	MessageQueueBytesMax = 16 << 20
-	// AppendsInFlightMax is how many AppendEntries a pipeline carries unanswered. A group has 4
-	// entries in flight; the rest is for empty ones while the peer's disk is busy.
-	AppendsInFlightMax = 64
+	// AppendsInFlightMax is how many AppendEntries a pipeline carries unanswered: a group has as
+	// many entries in flight, so that a replica that keeps up never makes the leader wait.
+	AppendsInFlightMax = 4
 	// CallsMax bounds the calls under way on one connection, on each side of it.
 	CallsMax = 4096
 	// TransfersMax is how many snapshots a node sends at once, and how many it receives.
@@ -30,6 +30,8 @@ const (
 	// them its peers are told that it is busy, and nobody else notices.
 	groupQueueMax      = 256
 	groupQueueBytesMax = 16 << 20
+	// doneMax is how many answers of a pipeline wait to be read.
+	doneMax = 64
 	// entriesMax is the most entries that an AppendEntries may say to have; hashicorp/raft
 	// allows no more.
 	entriesMax = 1024
@@ -81,6 +83,8 @@ const (
 	// linkWait is how long a message of Raft waits for a connection before it fails, so that
 	// a peer that is away costs two attempts a second and not thousands.
 	linkWait = 500 * time.Millisecond
+	// pipelineWait is how long a full pipeline waits for an answer before it breaks.
+	pipelineWait = time.Second
 	// transferTimeout is how long a snapshot may make no progress.
 	transferTimeout = 30 * time.Second
 	// installTimeout is how long a received snapshot may take to be installed.

@@ -7,27 +7,37 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
+
+	"parley/raft"
 )
 
 // Errors of pipelines. hashicorp/raft goes back to single messages after one.
 var (
 	errPipelineBroken = errors.New("link: pipeline is broken")
-	errPipelineFull   = errors.New("link: too many messages without an answer")
+	errPipelineFull   = errors.New("link: the peer's replica is slow")
 )
 
-// A pipeline carries AppendEntries without waiting. It is bound to one connection. After the
-// first that fails or is refused it takes no more, and it never blocks: a full one returns
-// an error, too. Answers that fail are not delivered, since hashicorp/raft would take them
-// for a sign of life.
+// A pipeline carries AppendEntries without waiting for each answer. It is bound to one
+// connection. After the first message that fails or is refused it takes no more, so that
+// hashicorp/raft does not wait for ever.
+//
+// With AppendsInFlightMax unanswered it waits, but not for long. That is what makes batches: a
+// replica whose disk is slower than the others' gets the entries that came meanwhile in one
+// message, with one fsync.
+//
+// A message that failed is not delivered as answered: the library would take it for a sign
+// of life.
 type pipeline struct {
 	transport *transport
 	link      *link
 	target    hraft.ServerAddress
-	done      chan hraft.AppendFuture // capacity AppendsInFlightMax
+	slots     chan struct{}           // capacity AppendsInFlightMax; one for each message without an answer
+	done      chan hraft.AppendFuture // capacity doneMax
+	ended     chan struct{}           // closed when broken is set
 
 	mu        sync.Mutex
-	inFlight  int // not in done
-	committed uint64
+	last      *appendFuture // sent last
+	committed uint64        // commit index that was sent
 	broken    error
 }
 
@@ -41,31 +51,31 @@ func (t *transport) AppendEntriesPipeline(_ hraft.ServerID, target hraft.ServerA
 	if l == nil {
 		return nil, fmt.Errorf("%w: no link to node %d", ErrUnreachable, p.node)
 	}
-	return &pipeline{transport: t, link: l, target: target, done: make(chan hraft.AppendFuture, AppendsInFlightMax)}, nil
+	return &pipeline{
+		transport: t, link: l, target: target,
+		slots: make(chan struct{}, AppendsInFlightMax),
+		done:  make(chan hraft.AppendFuture, doneMax),
+		ended: make(chan struct{}),
+	}, nil
 }
 
 // AppendEntries sends a message. One without entries that tells nothing new is a sign of life and
 // leaves with other traffic.
 func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	if err := p.room(); err != nil {
+		return nil, err
+	}
 	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
 	p.mu.Lock()
-	err := p.broken
-	if err == nil && p.inFlight+len(p.done) >= AppendsInFlightMax {
-		err = errPipelineFull
-		p.broken = err
-	}
-	if err == nil && p.transport.isClosed() {
-		err = ErrClosed
-	}
-	if err != nil {
+	if err := p.broken; err != nil {
 		p.mu.Unlock()
 		return nil, err
 	}
-	p.inFlight++
+	p.last = f
 	prompt := len(args.Entries) > 0 || args.LeaderCommitIndex > p.committed
 	p.committed = max(p.committed, args.LeaderCommitIndex)
 	p.mu.Unlock()
-	_, err = p.transport.send(p.link, p.target, f, appendKind(args), prompt, func(b []byte) []byte {
+	_, err := p.transport.send(p.link, p.target, f, appendKind(args), prompt, func(b []byte) []byte {
 		return appendAppend(append(b, lazyFlag(prompt)), args)
 	})
 	if err != nil {
@@ -75,16 +85,62 @@ func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.A
 	return f, nil
 }
 
+// room waits until fewer than AppendsInFlightMax messages are unanswered.
+func (p *pipeline) room() error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(pipelineWait)
+	defer timer.Stop()
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-p.ended:
+		return p.failure()
+	case <-p.transport.closed:
+		return ErrClosed
+	case <-timer.C:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.end(errPipelineFull)
+		return errPipelineFull
+	}
+}
+
+// end breaks the pipeline. mu is held.
+func (p *pipeline) end(err error) {
+	if p.broken == nil {
+		p.broken = err
+		close(p.ended)
+	}
+}
+
+func (p *pipeline) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken
+}
+
 func (p *pipeline) Consumer() <-chan hraft.AppendFuture { return p.done }
 
 // Close breaks the pipeline. Answers that still come are dropped.
 func (p *pipeline) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.broken == nil {
-		p.broken = errPipelineBroken
-	}
+	p.end(errPipelineBroken)
 	return nil
+}
+
+// deliver hands an answer over. mu is held. One that finds no room ends the pipeline, and
+// hashicorp/raft asks again; it reads them as fast as they come.
+func (p *pipeline) deliver(f *appendFuture) {
+	select {
+	case p.done <- f:
+	default:
+		p.end(errPipelineFull)
+	}
 }
 
 // An appendFuture is a message of a pipeline on its way.
@@ -117,25 +173,35 @@ func (f *appendFuture) answer(kind frameKind, d *decoder) error {
 		return fmt.Errorf("%w: kind %d answers another question", ErrFrame, kind)
 	}
 	p := f.pipeline
+	<-p.slots
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inFlight--
 	if p.broken != nil {
-		return nil // what was before a failure has been delivered
+		return nil // all that was before the failure has been delivered
 	}
-	if !f.resp.Success {
-		p.broken = errPipelineBroken
+	p.deliver(f)
+	switch {
+	case !f.resp.Success:
+		p.end(errPipelineBroken)
+	case p.last == f && len(f.args.Entries) >= raft.EntriesAppendMax:
+		p.behind(f)
 	}
-	p.done <- f // there is room for all in flight
 	return nil
+}
+
+// behind makes hashicorp/raft leave the pipeline. It sends one message for each entry that the
+// leader appends and one each commit timeout, with at most EntriesAppendMax entries; a replica
+// that lacks more when the load ends would get them over many seconds. A full message with
+// none after it is a sign of that. Outside of a pipeline it sends all there is.
+func (p *pipeline) behind(f *appendFuture) {
+	p.end(errPipelineBroken)
+	p.deliver(&appendFuture{pipeline: p, start: f.start, args: f.args, resp: &hraft.AppendEntriesResponse{}})
 }
 
 func (f *appendFuture) fail(err error) {
 	p := f.pipeline
+	<-p.slots
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inFlight--
-	if p.broken == nil {
-		p.broken = fmt.Errorf("%w: %w", errPipelineBroken, err)
-	}
+	p.end(fmt.Errorf("%w: %w", errPipelineBroken, err))
 }
