@@ -356,6 +356,8 @@ func (d *effectsDecoder) by(flags byte) (c wire.Conversation, user wire.ID, from
 		user = c.B
 	case effectByOther:
 		user = d.id()
+	default:
+		d.fail("author")
 	}
 	// One who is a member is told by flags, and A if B is the same.
 	if flags&effectByOther == 0 && !c.Member(user) || flags&effectByOther != 0 && c.Member(user) || flags&effectByB != 0 && user == c.A {
