@@ -16,6 +16,7 @@ import (
 	"parley/engine/admin"
 	"parley/engine/auth"
 	"parley/raft"
+	"parley/raft/link"
 	"parley/storage"
 	"parley/wire"
 	"parley/wire/client"
@@ -76,6 +77,8 @@ var explanations = []struct {
 	{context.Canceled, exitInterrupted, ""}, // who interrupted knows
 	{config.ErrConfig, exitUsage, "%v"},
 	{engine.ErrConfig, exitUsage, "%v"},
+	{link.ErrCertificate, exitUsage, "%v"},
+	{link.ErrAuthority, exitUsage, "%v"},
 	{storage.ErrInUse, exitInUse, "the data directory is in use by another process: stop that one, or choose another directory with --data (%v)"},
 	{storage.ErrNewerFormat, exitData, "the data directory was written by a newer version of Parley: use that version, or a backup from before (%v)"},
 	{storage.ErrNotParley, exitData, "this directory has other files in it and is not a data directory of Parley: choose another one with --data (%v)"},
@@ -139,7 +142,7 @@ func explain(err error) (sentence string, code int) {
 // which is for developers.
 func detail(err error) string {
 	text := strings.TrimSpace(err.Error())
-	for _, prefix := range []string{"auth: ", "admin: ", "storage: ", "engine: ", "raft: ", "client: ", "reactor: ", "wire: "} {
+	for _, prefix := range []string{"auth: ", "admin: ", "storage: ", "engine: ", "raft: ", "link: ", "client: ", "reactor: ", "wire: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return strings.ReplaceAll(text, "\n", "; ")

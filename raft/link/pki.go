@@ -145,9 +145,7 @@ func (a *Authority) Issue(name string, hosts []string, lifetime time.Duration) (
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	if template.NotAfter.After(a.certificate.NotAfter) {
-		template.NotAfter = a.certificate.NotAfter
-	}
+	template.NotAfter = a.Until(lifetime)
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -158,6 +156,15 @@ func (a *Authority) Issue(name string, hosts []string, lifetime time.Duration) (
 	}
 	key, err = encodeKey(private)
 	return encodeCertificate(der), key, err
+}
+
+// Until returns when a certificate ends that is issued now: not later than the authority.
+func (a *Authority) Until(lifetime time.Duration) time.Time {
+	until := time.Now().Add(lifetime)
+	if until.After(a.certificate.NotAfter) {
+		return a.certificate.NotAfter
+	}
+	return until
 }
 
 // CheckNodeName refuses names that a certificate or a cluster map could not hold.
