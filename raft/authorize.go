@@ -311,7 +311,7 @@ func (g *Group) heartbeat(id hraft.ServerID, term uint64) (uint64, error) {
 		Leader:    self,
 	}
 	var response hraft.AppendEntriesResponse
-	err := g.transport.AppendEntries(id, hraft.ServerAddress(id), &request, &response)
+	err := g.transport.probe(id, &request, &response)
 	if err == nil && !response.Success && response.Term <= term {
 		err = ErrNotLeader // refused for another reason: not an answer
 	}

@@ -19,6 +19,12 @@ type Transport interface {
 	hraft.WithClose
 }
 
+// A prober is a Transport that lets heartbeats wait for other traffic, and so must be told of
+// one whose answer somebody waits for.
+type prober interface {
+	Probe(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error
+}
+
 // A Network makes the transports of this node's groups.
 type Network interface {
 	// Transport returns the transport of this node's replica of a group, which the server
@@ -45,6 +51,15 @@ func (c *carrier) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, a
 		return errStalled
 	}
 	return c.Transport.AppendEntries(id, target, args, resp)
+}
+
+// probe sends a heartbeat at once.
+func (c *carrier) probe(id hraft.ServerID, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	p, ok := c.Transport.(prober)
+	if !ok || c.stalled() {
+		return c.AppendEntries(id, hraft.ServerAddress(id), args, resp)
+	}
+	return p.Probe(id, hraft.ServerAddress(id), args, resp)
 }
 
 func (c *carrier) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
