@@ -14,6 +14,7 @@ import (
 
 	"parley/storage"
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 // served proves that another client is still served.
@@ -35,22 +36,22 @@ func TestBadFramesEndTheSessionWithTheirCode(t *testing.T) {
 		bytes []byte
 		close uint16
 	}{
-		{"truncated frame", message(0x82, []byte{byte(wire.TypeSend), 5, 1}), wire.CodeMalformed.CloseCode()},
-		{"oversized frame", message(0x82, tooLarge), wire.CodeFrameTooLarge.CloseCode()},
-		{"number above 2^53", message(0x82, []byte{byte(wire.TypeCursor), 10, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}), wire.CodeMalformed.CloseCode()},
-		{"number not in its shortest form", message(0x82, []byte{byte(wire.TypeCursor), 3, 2, 0x80, 0}), wire.CodeMalformed.CloseCode()},
-		{"unknown frame", message(0x82, []byte{127, 0}), wire.CodeUnknownFrame.CloseCode()},
-		{"frame of a server", message(0x82, wire.AppendPong(nil)), wire.CodeMalformed.CloseCode()},
-		{"trailing bytes", message(0x82, []byte{byte(wire.TypePing), 1, 0}), wire.CodeMalformed.CloseCode()},
-		{"second HELLO", message(0x82, wire.AppendHello(nil, &wire.Hello{Version: 1})), wire.CodeMalformed.CloseCode()},
-		{"empty reference", message(0x82, []byte{byte(wire.TypeTyping), 2, 0, 0}), wire.CodeMalformed.CloseCode()},
-		{"text message", message(0x81, []byte("hello")), 1003},
+		{"truncated frame", wiretest.Message(wiretest.Binary, []byte{byte(wire.TypeSend), 5, 1}), wire.CodeMalformed.CloseCode()},
+		{"oversized frame", wiretest.Message(wiretest.Binary, tooLarge), wire.CodeFrameTooLarge.CloseCode()},
+		{"number above 2^53", wiretest.Message(wiretest.Binary, []byte{byte(wire.TypeCursor), 10, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}), wire.CodeMalformed.CloseCode()},
+		{"number not in its shortest form", wiretest.Message(wiretest.Binary, []byte{byte(wire.TypeCursor), 3, 2, 0x80, 0}), wire.CodeMalformed.CloseCode()},
+		{"unknown frame", wiretest.Message(wiretest.Binary, []byte{127, 0}), wire.CodeUnknownFrame.CloseCode()},
+		{"frame of a server", wiretest.Message(wiretest.Binary, wire.AppendPong(nil)), wire.CodeMalformed.CloseCode()},
+		{"trailing bytes", wiretest.Message(wiretest.Binary, []byte{byte(wire.TypePing), 1, 0}), wire.CodeMalformed.CloseCode()},
+		{"second HELLO", wiretest.Message(wiretest.Binary, wire.AppendHello(nil, &wire.Hello{Version: 1})), wire.CodeMalformed.CloseCode()},
+		{"empty reference", wiretest.Message(wiretest.Binary, []byte{byte(wire.TypeTyping), 2, 0, 0}), wire.CodeMalformed.CloseCode()},
+		{"text message", wiretest.Message(wiretest.Text, []byte("hello")), 1003},
 		{"unmasked frame", []byte{0x82, 2, byte(wire.TypePing), 0}, 1002},
-		{"reserved bit", message(0xC2, wire.AppendPing(nil)), 1002},
-		{"reserved opcode", message(0x83, wire.AppendPing(nil)), 1002},
-		{"continuation of nothing", message(0x80, wire.AppendPing(nil)), 1002},
+		{"reserved bit", wiretest.Message(0xC2, wire.AppendPing(nil)), 1002},
+		{"reserved opcode", wiretest.Message(0x83, wire.AppendPing(nil)), 1002},
+		{"continuation of nothing", wiretest.Message(0x80, wire.AppendPing(nil)), 1002},
 		{"message of 2^63 bytes", []byte{0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, 1009},
-		{"message one byte too long", message(0x82, make([]byte, wire.MessageBytesMax+1))[:20], 1009},
+		{"message one byte too long", wiretest.Message(wiretest.Binary, make([]byte, wire.MessageBytesMax+1))[:20], 1009},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := hello(t, n, "ada", 1, 100)

@@ -172,9 +172,9 @@ func (r *raw) wantErrorAfterHead(code wire.Code) {
 func (r *raw) skipHead() wire.Frame {
 	r.t.Helper()
 	for {
-		f, err := r.next()
+		f, err := r.Next()
 		if err != nil {
-			r.t.Fatalf("%v (close code %d)", err, r.close)
+			r.t.Fatalf("%v (close code %d)", err, r.Code)
 		}
 		if f.Type != wire.TypeHead {
 			return f

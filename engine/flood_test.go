@@ -11,6 +11,7 @@ import (
 
 	"parley/engine/admin"
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 // A session that reads as fast as it can is flooded by a few friends at once.
@@ -35,12 +36,12 @@ func TestAFloodOfFriendsDoesNotEndTheSessionOfAQuickReader(t *testing.T) {
 				for k := c; k < c+6; k++ {
 					frames = wire.AppendSend(frames, &wire.Send{Correlation: k, Ref: wire.DirectRef(bob), Counter: k, Content: wire.Text(body)})
 				}
-				f.write(message(0x82, frames))
+				f.write(wiretest.Message(wiretest.Binary, frames))
 			}
 		})
 		go func() {
 			for {
-				if _, err := f.next(); err != nil {
+				if _, err := f.Next(); err != nil {
 					return
 				}
 			}
@@ -50,9 +51,9 @@ func TestAFloodOfFriendsDoesNotEndTheSessionOfAQuickReader(t *testing.T) {
 	close(begin)
 	got, heads := 0, 0
 	for got < friends*messages {
-		f, err := b.next()
+		f, err := b.Next()
 		if err != nil {
-			t.Fatalf("bob, who reads all the time, lost the session after %d messages, %d HEADs: %v, close code %d; reactor: %v", got, heads, err, b.close, n.server.Stats().Closed)
+			t.Fatalf("bob, who reads all the time, lost the session after %d messages, %d HEADs: %v, close code %d; reactor: %v", got, heads, err, b.Code, n.server.Stats().Closed)
 		}
 		switch f.Type {
 		case wire.TypeMessage:
@@ -82,7 +83,7 @@ func TestACursorOnAFullDiskIsRefused(t *testing.T) {
 	b.cursor(wire.DirectRef(ada), wire.Delivered, 1)
 	b.send(wire.AppendPing(nil))
 	for {
-		f, err := b.next()
+		f, err := b.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,10 +115,10 @@ func TestAPushDoesNotOvertakeTheBacklog(t *testing.T) {
 	_, bob := user(t, n, "ada"), user(t, n, "bob")
 	a, _ := live(t, n, "ada", 1, 100)
 	b, _ := live(t, n, "bob", 1, 200)
-	a.conn.SetDeadline(time.Now().Add(time.Minute))
+	a.SetDeadline(time.Now().Add(time.Minute))
 	counter := uint64(0)
 	send := func(text string) { counter++; a.text(wire.DirectRef(bob), counter, text); a.until(wire.TypeSent) }
-	b.conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	b.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 	for range 3 {
 		for n.server.Stats().Blocked == 0 {
 			send(strings.Repeat("x", 16<<10))
@@ -137,7 +138,7 @@ func TestAPushDoesNotOvertakeTheBacklog(t *testing.T) {
 	}()
 	last, top := uint64(0), uint64(0)
 	for top < first+4+10 {
-		f, err := b.next()
+		f, err := b.Next()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -92,9 +92,9 @@ func TestSlowReaderGetsHeads(t *testing.T) {
 	}
 	pushes, head := 0, uint64(0)
 	for head < messages {
-		f, err := slow.next()
+		f, err := slow.Next()
 		if err != nil {
-			t.Fatalf("after %d pushes, head %d: %v (close code %d)", pushes, head, err, slow.close)
+			t.Fatalf("after %d pushes, head %d: %v (close code %d)", pushes, head, err, slow.Code)
 		}
 		switch f.Type {
 		case wire.TypeMessage:

@@ -1,19 +1,16 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"testing"
 	"time"
 
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 // patience bounds every wait of a test; it is never what a test measures.
@@ -70,11 +67,8 @@ func token(t *testing.T, n *Node, name string, device wire.ID) []byte {
 
 // A raw is a client that says exactly what a test wants, wrong things included.
 type raw struct {
-	t     *testing.T
-	conn  net.Conn
-	in    *bufio.Reader
-	left  []byte // frames of the last message that were not looked at
-	close uint16 // the server's close code, once it came
+	t *testing.T
+	*wiretest.Client
 }
 
 // dial opens a WebSocket.
@@ -86,18 +80,9 @@ func dial(t *testing.T, n *Node) *raw {
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patience))
-	request := "GET /v1/socket HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: " + wire.Subprotocol + "\r\n\r\n"
-	if _, err := io.WriteString(conn, request); err != nil {
+	r := &raw{t, wiretest.New(conn)}
+	if err := r.Upgrade(); err != nil {
 		t.Fatal(err)
-	}
-	r := &raw{t: t, conn: conn, in: bufio.NewReader(conn)}
-	response, err := http.ReadResponse(r.in, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("upgrade: %s", response.Status)
 	}
 	return r
 }
@@ -129,90 +114,21 @@ func (r *raw) sync(token []byte) wire.Conversations {
 }
 
 // send writes one binary WebSocket message.
-func (r *raw) send(frames []byte) { r.t.Helper(); r.write(message(0x82, frames)) }
+func (r *raw) send(frames []byte) { r.t.Helper(); r.write(wiretest.Message(wiretest.Binary, frames)) }
 
 func (r *raw) write(b []byte) {
 	r.t.Helper()
-	if _, err := r.conn.Write(b); err != nil {
+	if _, err := r.Write(b); err != nil {
 		r.t.Logf("write: %v", err)
 	}
-}
-
-// message is a masked WebSocket frame with the first byte given.
-func message(first byte, payload []byte) []byte {
-	b := []byte{first}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{1, 2, 3, 4}
-	b = append(b, mask[:]...)
-	for i, c := range payload {
-		b = append(b, c^mask[i%4])
-	}
-	return b
-}
-
-// next reads the next protocol frame; io.EOF after the close.
-func (r *raw) next() (wire.Frame, error) {
-	for len(r.left) == 0 {
-		if r.close != 0 {
-			return wire.Frame{}, io.EOF
-		}
-		first, payload, err := r.read()
-		if err != nil {
-			return wire.Frame{}, err
-		}
-		switch first {
-		case 0x82:
-			r.left = payload
-		case 0x88:
-			r.close = 1005
-			if len(payload) >= 2 {
-				r.close = binary.BigEndian.Uint16(payload)
-			}
-			r.write(message(0x88, payload[:min(2, len(payload))]))
-		}
-	}
-	f, rest, err := wire.NextFrame(r.left)
-	r.left = rest
-	return f, err
-}
-
-func (r *raw) read() (first byte, payload []byte, err error) {
-	var header [2]byte
-	if _, err := io.ReadFull(r.in, header[:]); err != nil {
-		return 0, nil, err
-	}
-	size := uint64(header[1])
-	switch size {
-	case 126:
-		var b [2]byte
-		_, err = io.ReadFull(r.in, b[:])
-		size = uint64(binary.BigEndian.Uint16(b[:]))
-	case 127:
-		var b [8]byte
-		_, err = io.ReadFull(r.in, b[:])
-		size = binary.BigEndian.Uint64(b[:])
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	payload = make([]byte, size)
-	_, err = io.ReadFull(r.in, payload)
-	return header[0], payload, err
 }
 
 // want reads the next frame, which must be of a type.
 func (r *raw) want(typ wire.Type) wire.Frame {
 	r.t.Helper()
-	f, err := r.next()
+	f, err := r.Next()
 	if err != nil {
-		r.t.Fatalf("waiting for %v: %v (close code %d)", typ, err, r.close)
+		r.t.Fatalf("waiting for %v: %v (close code %d)", typ, err, r.Code)
 	}
 	if f.Type != typ {
 		detail := ""
@@ -229,9 +145,9 @@ func (r *raw) want(typ wire.Type) wire.Frame {
 func (r *raw) until(typ wire.Type) wire.Frame {
 	r.t.Helper()
 	for {
-		f, err := r.next()
+		f, err := r.Next()
 		if err != nil {
-			r.t.Fatalf("waiting for %v: %v (close code %d)", typ, err, r.close)
+			r.t.Fatalf("waiting for %v: %v (close code %d)", typ, err, r.Code)
 		}
 		if f.Type == typ {
 			return f
@@ -283,12 +199,12 @@ func (r *raw) wantError(code wire.Code) *wire.Error {
 func (r *raw) wantClose(code uint16) {
 	r.t.Helper()
 	for {
-		_, err := r.next()
+		_, err := r.Next()
 		if err == nil {
 			continue
 		}
-		if r.close != code {
-			r.t.Fatalf("close code %d (%v), want %d", r.close, err, code)
+		if r.Code != code {
+			r.t.Fatalf("close code %d (%v), want %d", r.Code, err, code)
 		}
 		return
 	}

@@ -14,7 +14,7 @@ func TestSyncTellsAConversationThatMovesWhileItsPageIsRead(t *testing.T) {
 	n := start(t, Config{Shards: 1})
 	ada := user(t, n, "ada")
 	a, _ := live(t, n, "ada", 1, 100)
-	a.conn.SetDeadline(time.Now().Add(2 * time.Minute))
+	a.SetDeadline(time.Now().Add(2 * time.Minute))
 	const friends = 400
 	ids := make([]wire.ID, friends)
 	for i := range ids {

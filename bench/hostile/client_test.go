@@ -3,42 +3,23 @@
 package hostile
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"syscall"
 	"testing"
 	"time"
 
 	"parley/wire"
-)
-
-// request is a good opening handshake.
-const request = "GET " + wire.Path + " HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: " + wire.Subprotocol + "\r\n\r\n"
-
-// The first bytes of a client's frames: FIN and the opcode.
-const (
-	binaryFrame = 0x82
-	textFrame   = 0x81
-	closeFrame  = 0x88
-	pingFrame   = 0x89
-	pongFrame   = 0x8A
+	"parley/wire/wiretest"
 )
 
 // A client says exactly what a test wants, wrong things included.
 type client struct {
-	conn  net.Conn
-	in    *bufio.Reader
-	left  []byte // frames of the last message that were not looked at
-	close uint16 // the server's close code, once it came
-	user  wire.ID
+	*wiretest.Client
+	user wire.ID
 }
 
 // connect opens a TCP connection.
@@ -56,27 +37,11 @@ func (s *server) connect(t testing.TB) net.Conn {
 // dial opens a WebSocket.
 func (s *server) dial(t testing.TB) *client {
 	t.Helper()
-	c := &client{conn: s.connect(t)}
-	if err := c.upgrade(); err != nil {
+	c := &client{Client: wiretest.New(s.connect(t))}
+	if err := c.Upgrade(); err != nil {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func (c *client) upgrade() error {
-	if _, err := io.WriteString(c.conn, request); err != nil {
-		return err
-	}
-	return c.upgraded()
-}
-
-func (c *client) upgraded() error {
-	c.in = bufio.NewReader(c.conn)
-	response, err := http.ReadResponse(c.in, nil)
-	if err == nil && response.StatusCode != http.StatusSwitchingProtocols {
-		err = fmt.Errorf("upgrade: %s", response.Status)
-	}
-	return err
 }
 
 // hello opens a session of a new device.
@@ -111,92 +76,16 @@ func (c *client) greet(t testing.TB, h *wire.Hello) wire.Welcome {
 
 // send writes frames as one binary message. That the server has hung up meanwhile is what the next
 // read says.
-func (c *client) send(frames []byte) { c.write(message(binaryFrame, frames)) }
+func (c *client) send(frames []byte) { c.write(wiretest.Message(wiretest.Binary, frames)) }
 
-func (c *client) write(b []byte) { c.conn.Write(b) }
-
-// message is a masked WebSocket frame with the first byte given.
-func message(first byte, payload []byte) []byte {
-	b := []byte{first}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{1, 2, 3, 4}
-	b = append(b, mask[:]...)
-	for i, c := range payload {
-		b = append(b, c^mask[i%4])
-	}
-	return b
-}
-
-// read reads a WebSocket frame.
-func (c *client) read() (first byte, payload []byte, err error) {
-	var header [2]byte
-	if _, err := io.ReadFull(c.in, header[:]); err != nil {
-		return 0, nil, err
-	}
-	size := uint64(header[1])
-	switch size {
-	case 126:
-		var b [2]byte
-		_, err = io.ReadFull(c.in, b[:])
-		size = uint64(binary.BigEndian.Uint16(b[:]))
-	case 127:
-		var b [8]byte
-		_, err = io.ReadFull(c.in, b[:])
-		size = binary.BigEndian.Uint64(b[:])
-	}
-	if err == nil && size > wire.ServerMessageBytesMax {
-		err = fmt.Errorf("the server sends a message of %d bytes", size)
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	payload = make([]byte, size)
-	_, err = io.ReadFull(c.in, payload)
-	return header[0], payload, err
-}
-
-// next reads the next protocol frame; io.EOF after the server's close.
-func (c *client) next() (wire.Frame, error) {
-	for len(c.left) == 0 {
-		if c.close != 0 {
-			return wire.Frame{}, io.EOF
-		}
-		first, payload, err := c.read()
-		if err != nil {
-			return wire.Frame{}, err
-		}
-		switch first {
-		case binaryFrame:
-			c.left = payload
-		case closeFrame:
-			c.close = 1005
-			if len(payload) >= 2 {
-				c.close = binary.BigEndian.Uint16(payload)
-			}
-			c.write(message(closeFrame, payload[:min(2, len(payload))]))
-		case pongFrame:
-		default:
-			return wire.Frame{}, fmt.Errorf("the server sends a frame that begins with %#x", first)
-		}
-	}
-	f, rest, err := wire.NextFrame(c.left)
-	c.left = rest
-	return f, err
-}
+func (c *client) write(b []byte) { c.Write(b) }
 
 // await skips frames up to one of a type. An ERROR that was not asked for is an error.
 func (c *client) await(typ wire.Type) (wire.Frame, error) {
 	for {
-		f, err := c.next()
+		f, err := c.Next()
 		if err != nil {
-			return f, fmt.Errorf("waiting for %v: %w (close code %d)", typ, err, c.close)
+			return f, fmt.Errorf("waiting for %v: %w (close code %d)", typ, err, c.Code)
 		}
 		if f.Type == typ {
 			return f, nil
@@ -231,9 +120,9 @@ func (c *client) wantError(t testing.TB, code wire.Code) *wire.Error {
 func (c *client) wantClose(t testing.TB, code uint16) {
 	t.Helper()
 	for {
-		if _, err := c.next(); err != nil {
-			if c.close != code {
-				t.Fatalf("close code %d (%v), want %d", c.close, err, code)
+		if _, err := c.Next(); err != nil {
+			if c.Code != code {
+				t.Fatalf("close code %d (%v), want %d", c.Code, err, code)
 			}
 			return
 		}
@@ -294,7 +183,7 @@ func (c *client) say(t testing.TB, ref wire.Ref, counter uint64, text string) ui
 // history reads all messages of a conversation after a sequence: texts in order, without gaps.
 func (c *client) history(ref wire.Ref, after uint64) (texts []string, err error) {
 	for {
-		c.conn.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(patience))
 		c.send(wire.AppendHistory(nil, &wire.History{Correlation: 1, Ref: ref, Sequence: after}))
 		f, err := c.await(wire.TypePage)
 		if err != nil {

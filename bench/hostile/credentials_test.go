@@ -157,9 +157,9 @@ func TestTicketsExpire(t *testing.T) {
 		ticket := s.dial(t).greet(t, &wire.Hello{Version: wire.Version, Credential: token}).Ticket
 		eventually(t, "the ticket expires", func() bool {
 			c := s.dial(t)
-			defer c.conn.Close()
+			defer c.Close()
 			c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Credential: ticket, Kind: wire.CredentialTicket}))
-			if f, err := c.next(); err != nil || f.Type == wire.TypeWelcome {
+			if f, err := c.Next(); err != nil || f.Type == wire.TypeWelcome {
 				return false
 			}
 			c.wantClose(t, wire.CodeTokenExpired.CloseCode())
@@ -213,8 +213,8 @@ func TestASecondSessionOfADeviceReplacesTheFirst(t *testing.T) {
 			c.send(wire.AppendPing(nil))
 			if _, err := c.await(wire.TypePong); err == nil {
 				left++
-			} else if c.close != wire.CodeReplaced.CloseCode() {
-				t.Errorf("close code %d", c.close)
+			} else if c.Code != wire.CodeReplaced.CloseCode() {
+				t.Errorf("close code %d", c.Code)
 			}
 		}
 		if left != 1 {

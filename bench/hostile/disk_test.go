@@ -94,10 +94,10 @@ func next(counter uint64) string {
 
 // say sends the next message; a refusal leaves its counter for the next time.
 func (k *talk) say() (*wire.Error, error) {
-	k.c.conn.SetDeadline(time.Now().Add(patience))
+	k.c.SetDeadline(time.Now().Add(patience))
 	k.c.text(k.ref, k.counter+1, next(k.counter+1))
 	for {
-		f, err := k.c.next()
+		f, err := k.c.Next()
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +189,7 @@ func TestAFullDiskRefusesSendsAndNothingElse(t *testing.T) {
 		k.complete(t, k.c, 0)
 		other := s.live(t, "mallory")
 		k.complete(t, other, 0)
-		other.conn.Close()
+		other.Close()
 		w.stored(t)
 		d.clear(t)
 		eventually(t, "a send is accepted again", func() bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 // A message of 128 KiB of the tiniest frames of each kind: all are answered, or the session is
@@ -47,7 +48,7 @@ func TestMessagesFullOfTinyFramesAreServedOrClosed(t *testing.T) {
 						c.send(test.frames)
 						c.send(wire.AppendPing(nil))
 						c.answeredOrSlow(t)
-						c.conn.Close()
+						c.Close()
 					}
 				})
 			})
@@ -59,13 +60,13 @@ func TestMessagesFullOfTinyFramesAreServedOrClosed(t *testing.T) {
 func (c *client) answeredOrSlow(t *testing.T) {
 	t.Helper()
 	for {
-		f, err := c.next()
+		f, err := c.Next()
 		switch {
-		case err != nil && (c.close == wire.CodeSlow.CloseCode() || c.close == 0 && gone(err)):
+		case err != nil && (c.Code == wire.CodeSlow.CloseCode() || c.Code == 0 && gone(err)):
 			return // SLOW; the close itself may be lost behind what was not read
 		case err != nil:
-			t.Fatalf("close code %d, %v", c.close, err)
-		case f.Type == wire.TypePong && len(c.left) == 0:
+			t.Fatalf("close code %d, %v", c.Code, err)
+		case f.Type == wire.TypePong && len(c.Left) == 0:
 			return
 		}
 	}
@@ -89,9 +90,9 @@ func TestFloodsDoNotReachOthers(t *testing.T) {
 		{"HISTORY", bytes.Repeat(wire.AppendHistory(nil, &wire.History{Correlation: 1, Ref: wire.DirectRef(peer)}), 20), nil},
 		{"SYNC with previews", bytes.Repeat(wire.AppendSync(nil, &wire.Sync{Correlation: 1, Previews: 50}), 20), nil},
 		{"RESOLVE", bytes.Repeat(wire.AppendResolve(nil, &wire.Resolve{Correlation: 1, Names: manyNames(100)}), 4), nil},
-		{"WebSocket ping", nil, bytes.Repeat(message(pingFrame, make([]byte, 125)), 20)},
-		{"messages of nothing", nil, bytes.Repeat(message(binaryFrame, nil), 500)},
-		{"fragments of nothing", nil, append(message(0x02, nil), bytes.Repeat(message(0x00, nil), 500)...)},
+		{"WebSocket ping", nil, bytes.Repeat(wiretest.Message(wiretest.Ping, make([]byte, 125)), 20)},
+		{"messages of nothing", nil, bytes.Repeat(wiretest.Message(wiretest.Binary, nil), 500)},
+		{"fragments of nothing", nil, append(wiretest.Message(0x02, nil), bytes.Repeat(wiretest.Message(0x00, nil), 500)...)},
 	}
 	s.memory(t, 256<<20, func() {
 		for _, test := range tests {
@@ -102,15 +103,15 @@ func TestFloodsDoNotReachOthers(t *testing.T) {
 						c := s.live(t, "mallory")
 						data := test.raw
 						if data == nil {
-							data = message(binaryFrame, test.frames)
+							data = wiretest.Message(wiretest.Binary, test.frames)
 						}
 						all.Go(func() {
 							for range 50 {
-								if _, err := c.conn.Write(data); err != nil {
+								if _, err := c.Write(data); err != nil {
 									return
 								}
 							}
-							c.conn.(interface{ CloseWrite() error }).CloseWrite()
+							c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 						})
 						all.Go(func() { c.drain(t, test.name) })
 					}
@@ -124,13 +125,13 @@ func TestFloodsDoNotReachOthers(t *testing.T) {
 // drain reads until the server closes.
 func (c *client) drain(t *testing.T, name string) {
 	for {
-		_, err := c.next()
+		_, err := c.Next()
 		if err == nil {
 			continue
 		}
 		// The fragments' next message begins within the last one: a broken rule.
-		if !gone(err) || c.close != 0 && c.close != wire.CodeSlow.CloseCode() && c.close != 1002 {
-			t.Errorf("%s: close code %d, %v", name, c.close, err)
+		if !gone(err) || c.Code != 0 && c.Code != wire.CodeSlow.CloseCode() && c.Code != 1002 {
+			t.Errorf("%s: close code %d, %v", name, c.Code, err)
 		}
 		return
 	}
@@ -159,7 +160,7 @@ func TestRequestsBeyondTheLimitAreOverloaded(t *testing.T) {
 		c.send(frames)
 		answers, overloaded := map[uint64]int{}, 0
 		for range count {
-			f, err := c.next()
+			f, err := c.Next()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -205,7 +206,7 @@ func TestAFloodOfTypingIsThinned(t *testing.T) {
 		c.say(t, wire.DirectRef(peer), 2, "done")
 		heard := 0
 		for done := false; !done; {
-			f, err := p.next()
+			f, err := p.Next()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -118,7 +118,7 @@ func (l *ledger) talk(t *testing.T, s *server, count, bytes int) {
 			c.say(t, wire.DirectRef(l.ids[to]), uint64(n+1), text)
 			l.said[from+" "+to] = append(l.said[from+" "+to], text)
 		}
-		c.conn.Close()
+		c.Close()
 	}
 }
 
@@ -209,7 +209,7 @@ func (l *ledger) read(t *testing.T, s *server) (outcome, string) {
 	t.Helper()
 	for i, name := range l.names {
 		c := s.dial(t)
-		defer c.conn.Close()
+		defer c.Close()
 		c.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Credential: l.keys[name]}))
 		f, err := c.await(wire.TypeWelcome)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 // An invalidVector is a message of invalid.json, which a receiver must refuse.
@@ -82,29 +83,29 @@ func TestWebSocketRulesAreKept(t *testing.T) {
 		bytes []byte
 		close uint16
 	}{
-		{"text", message(textFrame, []byte("hello")), 1003},
-		{"no mask", []byte{binaryFrame, 2, ping[0], ping[1]}, 1002},
-		{"reserved bit 1, permessage-deflate", message(0xC2, ping), 1002},
-		{"reserved bit 2", message(0xA2, ping), 1002},
-		{"reserved bit 3", message(0x92, ping), 1002},
-		{"reserved opcode 3", message(0x83, ping), 1002},
-		{"reserved control opcode 11", message(0x8B, nil), 1002},
-		{"continuation of nothing", message(0x80, ping), 1002},
-		{"second message inside a fragmented one", join(message(0x02, ping[:1]), message(binaryFrame, ping)), 1002},
-		{"fragmented ping", message(0x09, nil), 1002},
-		{"ping of 126 bytes", message(pingFrame, make([]byte, 126)), 1002},
-		{"length in two bytes that fits one", append([]byte{binaryFrame, 0x80 | 126, 0, 2, 0, 0, 0, 0}, ping...), 1002},
-		{"length in eight bytes that fits two", append([]byte{binaryFrame, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0}, ping...), 1002},
-		{"length of 2^63", []byte{binaryFrame, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1002},
-		{"length of 2^64-1", []byte{binaryFrame, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, 1002},
-		{"length of 2^63-1", []byte{binaryFrame, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, 1009},
-		{"one byte too long, judged by its header", message(binaryFrame, make([]byte, wire.MessageBytesMax+1))[:14], 1009},
-		{"too long in fragments", join(message(0x02, make([]byte, wire.MessageBytesMax)), message(0x80, []byte{0})), 1009},
-		{"close of one byte", message(closeFrame, []byte{3}), 1002},
-		{"close code 1005", message(closeFrame, []byte{0x03, 0xed}), 1002},
-		{"close code 999", message(closeFrame, []byte{0x03, 0xe7}), 1002},
-		{"close code 65535", message(closeFrame, []byte{0xff, 0xff}), 1002},
-		{"close reason that is not UTF-8", message(closeFrame, []byte{0x03, 0xe8, 0xff, 0xfe}), 1007},
+		{"text", wiretest.Message(wiretest.Text, []byte("hello")), 1003},
+		{"no mask", []byte{wiretest.Binary, 2, ping[0], ping[1]}, 1002},
+		{"reserved bit 1, permessage-deflate", wiretest.Message(0xC2, ping), 1002},
+		{"reserved bit 2", wiretest.Message(0xA2, ping), 1002},
+		{"reserved bit 3", wiretest.Message(0x92, ping), 1002},
+		{"reserved opcode 3", wiretest.Message(0x83, ping), 1002},
+		{"reserved control opcode 11", wiretest.Message(0x8B, nil), 1002},
+		{"continuation of nothing", wiretest.Message(0x80, ping), 1002},
+		{"second message inside a fragmented one", join(wiretest.Message(0x02, ping[:1]), wiretest.Message(wiretest.Binary, ping)), 1002},
+		{"fragmented ping", wiretest.Message(0x09, nil), 1002},
+		{"ping of 126 bytes", wiretest.Message(wiretest.Ping, make([]byte, 126)), 1002},
+		{"length in two bytes that fits one", append([]byte{wiretest.Binary, 0x80 | 126, 0, 2, 0, 0, 0, 0}, ping...), 1002},
+		{"length in eight bytes that fits two", append([]byte{wiretest.Binary, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0}, ping...), 1002},
+		{"length of 2^63", []byte{wiretest.Binary, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1002},
+		{"length of 2^64-1", []byte{wiretest.Binary, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, 1002},
+		{"length of 2^63-1", []byte{wiretest.Binary, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, 1009},
+		{"one byte too long, judged by its header", wiretest.Message(wiretest.Binary, make([]byte, wire.MessageBytesMax+1))[:14], 1009},
+		{"too long in fragments", join(wiretest.Message(0x02, make([]byte, wire.MessageBytesMax)), wiretest.Message(0x80, []byte{0})), 1009},
+		{"close of one byte", wiretest.Message(wiretest.Close, []byte{3}), 1002},
+		{"close code 1005", wiretest.Message(wiretest.Close, []byte{0x03, 0xed}), 1002},
+		{"close code 999", wiretest.Message(wiretest.Close, []byte{0x03, 0xe7}), 1002},
+		{"close code 65535", wiretest.Message(wiretest.Close, []byte{0xff, 0xff}), 1002},
+		{"close reason that is not UTF-8", wiretest.Message(wiretest.Close, []byte{0x03, 0xe8, 0xff, 0xfe}), 1007},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w.during(t, func() {
@@ -127,10 +128,10 @@ func TestOddButAllowedFramesAreServed(t *testing.T) {
 	w.during(t, func() {
 		c := s.live(t, "mallory")
 		c.send(nil) // a message of no frames
-		c.write(bytes.Join([][]byte{message(0x02, ping[:1]), message(pingFrame, []byte("between")), message(0x00, nil), message(0x80, ping[1:])}, nil))
+		c.write(bytes.Join([][]byte{wiretest.Message(0x02, ping[:1]), wiretest.Message(wiretest.Ping, []byte("between")), wiretest.Message(0x00, nil), wiretest.Message(0x80, ping[1:])}, nil))
 		c.want(t, wire.TypePong)
 		c.send([]byte{122, 0, 0x80 | 120, 3, 2, 9, 0}) // even types may be skipped, with whatever is in them
-		for _, b := range message(binaryFrame, ping) {
+		for _, b := range wiretest.Message(wiretest.Binary, ping) {
 			c.write([]byte{b})
 		}
 		c.want(t, wire.TypePong)
@@ -170,25 +171,25 @@ func TestTruncatedMessagesAreNeverActedOn(t *testing.T) {
 	mallory := s.user(t, "mallory")
 	ref := wire.DirectRef(s.user(t, "peer"))
 	good := wire.AppendSend(nil, &wire.Send{Correlation: 1, Ref: ref, Counter: 1, Content: wire.Text("a message that is not all there")})
-	whole := message(binaryFrame, good)
+	whole := wiretest.Message(wiretest.Binary, good)
 	w.during(t, func() {
 		for cut := 1; cut < len(good); cut++ {
 			c := s.hello(t, "mallory")
 			c.send(good[:cut])
 			c.wantRefusal(t, wire.CodeMalformed)
-			c.conn.Close()
+			c.Close()
 		}
 		for cut := 1; cut < len(whole); cut++ {
 			c := s.hello(t, "mallory")
 			c.write(whole[:cut])
-			tcp := c.conn.(*net.TCPConn)
+			tcp := c.Conn.(*net.TCPConn)
 			if cut%2 == 0 { // a reset instead of an end
 				tcp.SetLinger(0)
 				tcp.Close()
 				continue
 			}
 			tcp.CloseWrite()
-			if f, err := c.next(); !gone(err) {
+			if f, err := c.Next(); !gone(err) {
 				t.Fatalf("cut after %d bytes: %v, %v", cut, f.Type, err)
 			}
 			tcp.Close()
@@ -232,19 +233,19 @@ func TestDamagedTrafficHarmsNobodyElse(t *testing.T) {
 			c := s.dial(t)
 			frames := wire.AppendHello(nil, &wire.Hello{Version: wire.Version, OutboxEpoch: 1, Credential: token})
 			frames = append(frames, good...)
-			bytes := message(binaryFrame, frames)
+			bytes := wiretest.Message(wiretest.Binary, frames)
 			damage(r, bytes, i)
 			c.write(bytes)
-			c.conn.(*net.TCPConn).CloseWrite()
+			c.Conn.(*net.TCPConn).CloseWrite()
 			for {
-				if _, err := c.next(); err != nil {
+				if _, err := c.Next(); err != nil {
 					if !gone(err) {
 						t.Fatalf("round %d: neither served nor closed: %v", i, err)
 					}
 					break
 				}
 			}
-			c.conn.Close()
+			c.Close()
 		}
 	})
 }

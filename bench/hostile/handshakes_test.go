@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 // Requests that are no good opening handshake, with the status that they get.
@@ -22,14 +23,14 @@ func TestRequestsThatAreNoUpgradeGetTheirStatus(t *testing.T) {
 	w := s.witness(t)
 	without := func(header string) string {
 		var lines []string
-		for line := range strings.Lines(request) {
+		for line := range strings.Lines(wiretest.Request) {
 			if !strings.HasPrefix(line, header) {
 				lines = append(lines, line)
 			}
 		}
 		return strings.Join(lines, "")
 	}
-	replaced := func(old, new string) string { return strings.Replace(request, old, new, 1) }
+	replaced := func(old, new string) string { return strings.Replace(wiretest.Request, old, new, 1) }
 	for _, test := range []struct{ name, request, status string }{
 		{"a plain GET", "GET / HTTP/1.1\r\nHost: test\r\n\r\n", "426"},
 		{"another path", replaced(wire.Path, "/v2/socket"), "404"},
@@ -39,7 +40,7 @@ func TestRequestsThatAreNoUpgradeGetTheirStatus(t *testing.T) {
 		{"wrong subprotocol", replaced(wire.Subprotocol, "parley.v2"), "400"},
 		{"subprotocol of another case", replaced(wire.Subprotocol, "PARLEY.V1"), "400"},
 		{"no key", without("Sec-WebSocket-Key"), "400"},
-		{"short key", replaced("AAAAAAAAAAAAAAAAAAAAAA==", "AAAA"), "400"},
+		{"short key", replaced("dGhlIHNhbXBsZSBub25jZQ==", "AAAA"), "400"},
 		{"no version", without("Sec-WebSocket-Version"), "400"},
 		{"old version", replaced("Version: 13", "Version: 8"), "426"},
 		{"no upgrade", without("Upgrade"), "426"},
@@ -80,15 +81,15 @@ func TestASlowHandshakeIsServed(t *testing.T) {
 	w := s.witness(t)
 	s.user(t, "mallory")
 	w.during(t, func() {
-		c := &client{conn: s.connect(t)}
-		for _, b := range []byte(request) {
+		c := &client{Client: wiretest.New(s.connect(t))}
+		for _, b := range []byte(wiretest.Request) {
 			c.write([]byte{b})
 			time.Sleep(time.Millisecond)
 		}
-		if err := c.upgraded(); err != nil {
+		if err := c.Upgraded(); err != nil {
 			t.Fatal(err)
 		}
-		for _, b := range message(binaryFrame, wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Credential: s.token(t, "mallory", 7, time.Hour)})) {
+		for _, b := range wiretest.Message(wiretest.Binary, wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Credential: s.token(t, "mallory", 7, time.Hour)})) {
 			c.write([]byte{b})
 		}
 		c.want(t, wire.TypeWelcome)
@@ -101,17 +102,17 @@ func TestFramesMayComeWithTheHandshake(t *testing.T) {
 	s := serve(t, t.TempDir())
 	w := s.witness(t)
 	s.user(t, "mallory")
-	hello := message(binaryFrame, wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Credential: s.token(t, "mallory", 7, time.Hour)}))
+	hello := wiretest.Message(wiretest.Binary, wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Credential: s.token(t, "mallory", 7, time.Hour)}))
 	w.during(t, func() {
-		c := &client{conn: s.connect(t)}
-		c.write(append([]byte(request), hello...))
-		if err := c.upgraded(); err != nil {
+		c := &client{Client: wiretest.New(s.connect(t))}
+		c.write(append([]byte(wiretest.Request), hello...))
+		if err := c.Upgraded(); err != nil {
 			t.Fatal(err)
 		}
 		c.want(t, wire.TypeWelcome)
 
 		conn := s.connect(t)
-		conn.Write(append([]byte(strings.Replace(request, "parley.v1", "parley.v9", 1)), hello...))
+		conn.Write(append([]byte(strings.Replace(wiretest.Request, "parley.v1", "parley.v9", 1)), hello...))
 		answer, err := io.ReadAll(conn)
 		if err != nil && !gone(err) || !bytes.HasPrefix(answer, []byte("HTTP/1.1 400 ")) {
 			t.Errorf("%q, %v", answer, err)
@@ -127,21 +128,23 @@ func TestASocketWithoutAHelloIsClosed(t *testing.T) {
 	w.during(t, func() {
 		var all sync.WaitGroup
 		for name, talk := range map[string]func(c *client){
-			"nothing":                  func(*client) {},
-			"a frame that never ends":  func(c *client) { dribble(c, message(binaryFrame, make([]byte, wire.MessageBytesMax))) },
-			"fragments for ever":       func(c *client) { dribble(c, append(message(0x02, nil), bytes.Repeat(message(0x00, nil), 1000)...)) },
-			"WebSocket pings for ever": func(c *client) { dribble(c, bytes.Repeat(message(pingFrame, nil), 1000)) },
-			"empty messages for ever":  func(c *client) { dribble(c, bytes.Repeat(message(binaryFrame, nil), 1000)) },
+			"nothing":                 func(*client) {},
+			"a frame that never ends": func(c *client) { dribble(c, wiretest.Message(wiretest.Binary, make([]byte, wire.MessageBytesMax))) },
+			"fragments for ever": func(c *client) {
+				dribble(c, append(wiretest.Message(0x02, nil), bytes.Repeat(wiretest.Message(0x00, nil), 1000)...))
+			},
+			"WebSocket pings for ever": func(c *client) { dribble(c, bytes.Repeat(wiretest.Message(wiretest.Ping, nil), 1000)) },
+			"empty messages for ever":  func(c *client) { dribble(c, bytes.Repeat(wiretest.Message(wiretest.Binary, nil), 1000)) },
 		} {
 			c := s.dial(t)
 			all.Go(func() { talk(c) })
 			all.Go(func() {
 				for {
-					if _, err := c.next(); err != nil {
-						if c.close != wire.CodeHelloTimeout.CloseCode() {
-							t.Errorf("%s: close code %d, %v", name, c.close, err)
+					if _, err := c.Next(); err != nil {
+						if c.Code != wire.CodeHelloTimeout.CloseCode() {
+							t.Errorf("%s: close code %d, %v", name, c.Code, err)
 						}
-						c.conn.Close()
+						c.Close()
 						return
 					}
 				}
@@ -154,7 +157,7 @@ func TestASocketWithoutAHelloIsClosed(t *testing.T) {
 // dribble writes byte by byte until the other side has closed.
 func dribble(c *client, b []byte) {
 	for i := range b {
-		if _, err := c.conn.Write(b[i : i+1]); err != nil {
+		if _, err := c.Write(b[i : i+1]); err != nil {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -176,7 +179,7 @@ func TestFiveThousandHandshakesThatNeverEndAreCut(t *testing.T) {
 				conns[i] = s.connect(t)
 				switch i % sayers {
 				case 1:
-					io.WriteString(conns[i], request[:len(request)/2])
+					io.WriteString(conns[i], wiretest.Request[:len(wiretest.Request)/2])
 				case 2:
 					io.WriteString(conns[i], "GET /"+strings.Repeat("a", 3000))
 				}

@@ -3,7 +3,6 @@
 package hostile
 
 import (
-	"bufio"
 	"context"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"parley/engine/auth"
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 // 1,000 clients that never read: half of them are pushed 2.4 MB each, the others ask for pages
@@ -51,7 +51,7 @@ func TestAThousandClientsThatNeverRead(t *testing.T) {
 	t.Run("pages", func(t *testing.T) {
 		for i, c := range clients[count/2:] {
 			c.drainSlow(t)
-			c.conn.Close()
+			c.Close()
 			if i%50 == 0 { // coming back is the same for all of them
 				again := s.sloth(t, keys, sloth, wire.ID(i+count/2+1))
 				if texts, err := again.history(wire.DirectRef(talker.user), 0); err != nil || len(texts) != messages {
@@ -76,8 +76,8 @@ func (s *server) sloth(t *testing.T, keys *auth.Keys, user, device wire.ID) *cli
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patience))
-	c := &client{conn: conn, in: bufio.NewReader(conn)}
-	if err := c.upgrade(); err != nil {
+	c := &client{Client: wiretest.New(conn)}
+	if err := c.Upgrade(); err != nil {
 		t.Fatal(err)
 	}
 	c.greet(t, &wire.Hello{Version: wire.Version, HeartbeatSeconds: wire.HeartbeatSecondsMax, Credential: []byte(token)})
@@ -92,12 +92,12 @@ func catchUp(t *testing.T, clients []*client, author wire.ID, messages uint64) {
 	read, collapsed := 0, 0
 	for i := 0; i < len(clients); i += step {
 		c := clients[i]
-		c.conn.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(patience))
 		known, head := uint64(0), uint64(0)
 		for known < messages && head < messages {
-			f, err := c.next()
+			f, err := c.Next()
 			if err != nil {
-				t.Fatalf("client %d, after %d: %v, close code %d", i, known, err, c.close)
+				t.Fatalf("client %d, after %d: %v, close code %d", i, known, err, c.Code)
 			}
 			switch f.Type {
 			case wire.TypeMessage:
@@ -132,11 +132,11 @@ func catchUp(t *testing.T, clients []*client, author wire.ID, messages uint64) {
 // behind all that was queued; a server does not wait for that longer than two seconds.
 func (c *client) drainSlow(t *testing.T) {
 	t.Helper()
-	c.conn.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(patience))
 	for {
-		if _, err := c.next(); err != nil {
-			if !gone(err) || c.close != 0 && c.close != wire.CodeSlow.CloseCode() {
-				t.Fatalf("close code %d, %v", c.close, err)
+		if _, err := c.Next(); err != nil {
+			if !gone(err) || c.Code != 0 && c.Code != wire.CodeSlow.CloseCode() {
+				t.Fatalf("close code %d, %v", c.Code, err)
 			}
 			return
 		}
@@ -161,14 +161,14 @@ func TestTheSlowAreToldSo(t *testing.T) {
 		// leave: a machine may be too busy for that once.
 		eventually(t, "a slow session is told SLOW", func() bool {
 			c := s.sloth(t, keys, sloth, 1)
-			defer c.conn.Close()
+			defer c.Close()
 			for range 200 {
 				c.send(ask)
 				time.Sleep(time.Millisecond)
 			}
 			for {
-				if _, err := c.next(); err != nil {
-					return c.close == wire.CodeSlow.CloseCode()
+				if _, err := c.Next(); err != nil {
+					return c.Code == wire.CodeSlow.CloseCode()
 				}
 			}
 		})

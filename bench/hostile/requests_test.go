@@ -205,7 +205,7 @@ func TestNumbersOutOfRangeAreMalformedInEveryField(t *testing.T) {
 						}
 						c.send(f.with(i, value))
 						c.wantRefusal(t, wire.CodeMalformed)
-						c.conn.Close()
+						c.Close()
 					})
 				}
 			}
@@ -274,7 +274,7 @@ type answered struct {
 
 func answer(t *testing.T, c *client) (a answered) {
 	t.Helper()
-	f, err := c.next()
+	f, err := c.Next()
 	switch {
 	case err != nil:
 	case f.Type == wire.TypeError:

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"parley/wire"
+	"parley/wire/wiretest"
 )
 
 func TestPortsInUseAreNamedAndLeftToTheirOwner(t *testing.T) {
@@ -47,21 +48,21 @@ func TestAConnectionLimitRefusesAtOnceAndServesAgain(t *testing.T) {
 		}
 		for range 50 {
 			conn := s.connect(t)
-			io.WriteString(conn, request)
+			io.WriteString(conn, wiretest.Request)
 			answer, err := io.ReadAll(conn)
 			if err != nil && !gone(err) || !bytes.HasPrefix(answer, []byte("HTTP/1.1 503 ")) || !bytes.Contains(answer, []byte("Retry-After: ")) {
 				t.Fatalf("%q, %v", answer, err)
 			}
 		}
 		// One leaves without a word, another is closed well: their places are free again.
-		held[0].conn.Close()
-		held[1].write(message(closeFrame, []byte{0x03, 0xe8}))
+		held[0].Close()
+		held[1].write(wiretest.Message(wiretest.Close, []byte{0x03, 0xe8}))
 		held[1].wantClose(t, 1000)
 		for range 2 {
 			eventually(t, "a place is free", func() bool {
 				conn := s.connect(t)
-				c := &client{conn: conn}
-				if err := c.upgrade(); err != nil {
+				c := &client{Client: wiretest.New(conn)}
+				if err := c.Upgrade(); err != nil {
 					conn.Close()
 					return false
 				}
@@ -173,7 +174,7 @@ func TestTheDrainSpreadIsWhatWasSet(t *testing.T) {
 		if err != nil || g.SpreadMS != want || g.Code != wire.CodeGoingAway {
 			t.Errorf("%s: %+v, %v", setting, g, err)
 		}
-		c.conn.Close()
+		c.Close()
 		s.stop(t)
 	}
 }

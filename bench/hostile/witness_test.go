@@ -30,8 +30,8 @@ func (s *server) witness(t testing.TB) *witness {
 // exchange has wanda say the next number: she is told that it is stored, and will hears it.
 func (w *witness) exchange() error {
 	end := time.Now().Add(patience)
-	w.wanda.conn.SetDeadline(end)
-	w.will.conn.SetDeadline(end)
+	w.wanda.SetDeadline(end)
+	w.will.SetDeadline(end)
 	next := w.sent + 1
 	w.wanda.text(wire.DirectRef(w.will.user), next, strconv.FormatUint(next, 10))
 	s, err := w.wanda.sent()

@@ -1,27 +1,25 @@
 package reactor
 
 import (
-	"bufio"
 	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
+
+	"parley/wire/wiretest"
 )
 
 // testTimeout bounds every wait of the tests; nothing is measured against it.
 const testTimeout = 20 * time.Second
 
-const request = "GET /v1/socket HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: parley.v1\r\n\r\n"
+const request = wiretest.Request
 
 // A client is the other end of a connection: blocking and simple.
 type client struct {
 	t testing.TB
-	net.Conn
-	r *bufio.Reader
+	*wiretest.Client
 }
 
 func dial(t testing.TB, s *Server) *client {
@@ -37,7 +35,7 @@ func dialAddress(t testing.TB, address string) *client {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(testTimeout))
-	return &client{t, conn, bufio.NewReader(conn)}
+	return &client{t, wiretest.New(conn)}
 }
 
 // connect dials and upgrades.
@@ -58,7 +56,7 @@ func (c *client) send(b []byte) {
 
 func (c *client) response() *http.Response {
 	c.t.Helper()
-	r, err := http.ReadResponse(c.r, nil)
+	r, err := http.ReadResponse(c.In, nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -67,8 +65,8 @@ func (c *client) response() *http.Response {
 
 func (c *client) upgraded() {
 	c.t.Helper()
-	if r := c.response(); r.StatusCode != http.StatusSwitchingProtocols || r.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
-		c.t.Fatalf("not upgraded: %v", r)
+	if err := c.Upgraded(); err != nil {
+		c.t.Fatal(err)
 	}
 }
 
@@ -80,47 +78,12 @@ const (
 )
 
 // frame is a masked frame.
-func frame(op byte, payload string) []byte {
-	b := []byte{0x80 | op}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{0x12, 0x34, 0x56, 0x78}
-	b = append(b, mask[:]...)
-	for i := range len(payload) {
-		b = append(b, payload[i]^mask[i%4])
-	}
-	return b
-}
+func frame(op byte, payload string) []byte { return wiretest.Message(0x80|op, []byte(payload)) }
 
 // read is the next frame.
 func (c *client) read() (op byte, payload string, err error) {
-	var head [2]byte
-	if _, err = io.ReadFull(c.r, head[:]); err != nil {
-		return 0, "", err
-	}
-	n := uint64(head[1])
-	switch n {
-	case 126:
-		var b [2]byte
-		_, err = io.ReadFull(c.r, b[:])
-		n = uint64(binary.BigEndian.Uint16(b[:]))
-	case 127:
-		var b [8]byte
-		_, err = io.ReadFull(c.r, b[:])
-		n = binary.BigEndian.Uint64(b[:])
-	}
-	if err != nil {
-		return 0, "", err
-	}
-	var body strings.Builder
-	_, err = io.CopyN(&body, c.r, int64(n))
-	return head[0] & 0xf, body.String(), err
+	first, b, err := c.ReadMessage()
+	return first & 0xf, string(b), err
 }
 
 func (c *client) expect(op byte, payload string) {
@@ -152,7 +115,7 @@ func (c *client) expectClose(code uint16) {
 
 func (c *client) expectEnd() {
 	c.t.Helper()
-	if n, err := io.Copy(io.Discard, c.r); err != nil || n != 0 {
+	if n, err := io.Copy(io.Discard, c.In); err != nil || n != 0 {
 		c.t.Fatalf("connection did not end cleanly: %d bytes, %v", n, err)
 	}
 }

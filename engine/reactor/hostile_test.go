@@ -362,7 +362,7 @@ func TestFileLimitDoesNotEndTheServer(t *testing.T) {
 		if _, err := c.Write([]byte(request)); err != nil {
 			continue
 		}
-		if r, err := http.ReadResponse(c.r, nil); err == nil && r.StatusCode == http.StatusSwitchingProtocols {
+		if r, err := http.ReadResponse(c.In, nil); err == nil && r.StatusCode == http.StatusSwitchingProtocols {
 			served = append(served, c)
 		}
 	}

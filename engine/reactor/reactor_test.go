@@ -482,7 +482,7 @@ func TestConnectionsAreCapped(t *testing.T) {
 	for { // until the server has noticed
 		c := dial(t, s)
 		c.send([]byte(request))
-		if r, err := http.ReadResponse(c.r, nil); err == nil && r.StatusCode == http.StatusSwitchingProtocols {
+		if r, err := http.ReadResponse(c.In, nil); err == nil && r.StatusCode == http.StatusSwitchingProtocols {
 			break
 		}
 	}
@@ -555,7 +555,7 @@ func TestDrainRefusesNewAndWaitsForOld(t *testing.T) {
 	for {
 		d := dial(t, s)
 		d.send([]byte(request))
-		if r, err := http.ReadResponse(d.r, nil); err != nil || r.StatusCode == http.StatusServiceUnavailable {
+		if r, err := http.ReadResponse(d.In, nil); err != nil || r.StatusCode == http.StatusServiceUnavailable {
 			break
 		}
 		_ = d.Close()
