@@ -131,6 +131,8 @@ func (s *Store) open() error {
 	}
 	fs := &pacedFS{FS: o.FS, pacer: s.pacer}
 	settings := pebbleOptions(fs, o.Logger, o.CacheBytes, s.fail)
+	scheduler := newScheduler()
+	settings.Experimental.CompactionScheduler = scheduler
 	settings.EnsureDefaults()
 	s.tables = settings.MakeWriterOptions(0, pebbleFormat.MaxTableFormat())
 	s.readers = settings.MakeReaderOptions()
@@ -147,6 +149,7 @@ func (s *Store) open() error {
 	if err := s.openSeal(existed); err != nil {
 		return errors.Join(err, db.Close())
 	}
+	scheduler.open()
 	return nil
 }
 
