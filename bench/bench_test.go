@@ -133,6 +133,13 @@ func TestDiskCountsStateLogAndWrites(t *testing.T) {
 	}
 }
 
+func TestRestartServesAgain(t *testing.T) {
+	r := mustBench(t, "restart", "--store", "100000", "--cycles", "2", "--life", "100ms", "--pairs", "4")
+	if r.Cycles != 2 || r.Messages < 100_000/64 || r.RestartP50 <= 0 || r.FirstReceiptMax < r.RestartMax {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestAServerThatDoesNotStartSaysWhy(t *testing.T) {
 	_, stderr, err := runBench(t, "direct", "--serve=--shards=0")
 	if err == nil || !strings.Contains(stderr, "shards") {

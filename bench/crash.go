@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -227,29 +224,5 @@ func (run *crashRun) fill(r *Report, first, second *load.CrashResult) {
 	r.Other = r.Errors
 	r.Errors += r.Lost + r.Doubled + r.Gaps
 	r.Resent, r.Reconnects = second.Resent, second.Welcomes
-	slices.Sort(run.starts)
-	if n := len(run.starts); n > 0 {
-		r.RestartP50 = float64(run.starts[n/2].Microseconds()) / 1000
-		r.RestartMax = float64(run.starts[n-1].Microseconds()) / 1000
-	}
-}
-
-// fsck runs `parley fsck` on the data.
-func (run *crashRun) fsck(ctx context.Context, r *Report) error {
-	run.say("checking the data")
-	out, err := exec.CommandContext(ctx, run.server.program, "fsck", run.server.data()).CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		r.Other++
-		r.Errors++
-		if r.FirstError == "" {
-			r.FirstError = "fsck: " + strings.TrimSpace(string(out))
-		}
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%w: fsck: %w", errCrash, err)
-	}
-	run.say("%s", strings.TrimSpace(string(out)))
-	return nil
+	r.RestartP50, r.RestartMax = medianAndMax(run.starts)
 }

@@ -78,6 +78,9 @@ type Report struct {
 	RestartP50 float64 `json:"restart_ms_p50,omitempty"` // start of the process until it serves
 	RestartMax float64 `json:"restart_ms_max,omitempty"`
 
+	FirstReceiptP50 float64 `json:"first_receipt_ms_p50,omitempty"` // start of the process until a message was stored, delivered and receipted
+	FirstReceiptMax float64 `json:"first_receipt_ms_max,omitempty"`
+
 	Errors     uint64 `json:"errors"`
 	FirstError string `json:"first_error,omitempty"`
 }
