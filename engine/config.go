@@ -65,6 +65,11 @@ type Config struct {
 	CacheBytes int64
 	// FS is the file system of the data directory; nil means the operating system's.
 	FS vfs.FS
+	// Cluster is this node's part in a cluster of several; nil: it is alone.
+	Cluster *ClusterConfig
+	// ReplaceAfter is how long a node may be out of reach before copies of its shards are
+	// made elsewhere; 0: until an operator removes it.
+	ReplaceAfter time.Duration
 	// Serve starts the server of clients; nil means reactor's, on Listen.
 	Serve Serve
 	// Now is the wall clock, which stamps messages and judges credentials; nil means the
@@ -123,6 +128,11 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%w: the ticket lifetime must be between 1s and %v, not %v", ErrConfig, TicketLifetimeMax, c.TicketLifetime)
 	case c.DrainSpread < 0:
 		return fmt.Errorf("%w: the drain spread must not be negative", ErrConfig)
+	}
+	if c.Cluster != nil {
+		if err := c.Cluster.check(); err != nil {
+			return err
+		}
 	}
 	if c.Admin == "" {
 		return nil

@@ -20,7 +20,8 @@ const slabChunk = 1024
 // A seat is a session in its loop's slab, at the slot of its handle.
 type seat struct {
 	session.Session
-	handle reactor.Handle // 0: nobody sits here
+	handle   reactor.Handle // 0: nobody sits here
+	attached uint64         // bits of shards that the user is known to be attached at
 }
 
 // An edge is the application on one event loop: it runs the sessions' state machines,
@@ -32,14 +33,16 @@ type edge struct {
 	seats    [][]seat
 	backlogs map[reactor.Handle]*delivery.Backlog // of sessions that read slowly
 	peers    peers
-	touched  []*route // shards to be kicked at the end of the message
+	touched  []*route               // shards to be kicked at the end of the message
+	forwards map[*route]*forwarding // for shards that other nodes lead
 	actions  []session.Action
 	scratch  []byte
 	draining bool
 }
 
 func newEdge(n *Node, l Loop) *edge {
-	return &edge{node: n, loop: l, backlogs: make(map[reactor.Handle]*delivery.Backlog), peers: newPeers()}
+	return &edge{node: n, loop: l, backlogs: make(map[reactor.Handle]*delivery.Backlog), peers: newPeers(),
+		forwards: make(map[*route]*forwarding)}
 }
 
 // seat finds the session of a handle, nil if it has ended.
@@ -71,6 +74,7 @@ func (e *edge) Closed(h reactor.Handle) {
 	}
 	if s.User != 0 {
 		e.node.sessions.Remove(s.User, s.Device, uint64(h))
+		e.node.departed(s.User)
 	}
 	delete(e.backlogs, h)
 	*s = seat{}
@@ -110,6 +114,7 @@ func (e *edge) kick() {
 	for _, r := range e.touched {
 		r.touchedBy[e.loop.Index()] = false
 		r.kick()
+		e.flush(r)
 	}
 	e.touched = e.touched[:0]
 }
@@ -146,6 +151,9 @@ func (e *edge) greeted(s *seat) {
 	replaced := e.node.sessions.Put(s.User, s.Device, uint64(s.handle))
 	if old := reactor.Handle(replaced); old != 0 && old != s.handle {
 		e.node.post(old, closeItem{handle: old, code: wire.CodeReplaced, reason: "this device has connected again"})
+	}
+	if e.node.hub != nil {
+		e.node.claim(s.User, s.Device)
 	}
 	if e.draining {
 		e.goAway(s)
@@ -200,7 +208,13 @@ func (e *edge) send(s *seat, m *wire.Send) {
 
 func (e *edge) queue(send *shard.Send) {
 	r := e.node.routeOf(send.Conversation.Slot())
-	if err := r.send(send); err != nil {
+	e.attach(e.seat(reactor.Handle(send.Session)), r)
+	err := r.send(send)
+	if r.inlet != nil && errors.Is(err, shard.ErrNotLeader) {
+		e.forward(r).send(e, r, send)
+		err = nil
+	}
+	if err != nil {
 		e.refuse(reactor.Handle(send.Session), send.Correlation, shard.CodeOf(err))
 		return
 	}
@@ -221,7 +235,13 @@ func (e *edge) cursor(s *seat, c *wire.Cursor) {
 	}
 	conversation := c.Ref.Conversation(s.User)
 	r := e.node.routeOf(conversation.Slot())
-	err := r.cursor(&shard.Cursor{Session: uint64(s.handle), Conversation: conversation, User: s.User, Kind: c.Kind, Position: c.Position})
+	e.attach(s, r)
+	cursor := shard.Cursor{Session: uint64(s.handle), Conversation: conversation, User: s.User, Kind: c.Kind, Position: c.Position}
+	err := r.cursor(&cursor)
+	if r.inlet != nil && errors.Is(err, shard.ErrNotLeader) {
+		e.forward(r).cursor(e, r, &cursor)
+		err = nil
+	}
 	if err != nil {
 		e.fail(s, 0, shard.CodeOf(err))
 		return

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"time"
 
-	"parley/engine/reactor"
+	"parley/engine/auth"
 	"parley/engine/session"
+	"parley/engine/shard"
 	"parley/raft"
+	"parley/raft/link"
 	"parley/wire"
 )
 
@@ -61,26 +63,20 @@ func (n *Node) answer(ctx context.Context, user wire.ID, request any) []byte {
 		return frames
 	}
 	failure := wire.Error{Correlation: correlationOf(request), Code: wire.CodeTimeout}
-	if errors.Is(err, raft.ErrNotLeader) {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader):
 		failure.Code = wire.CodeNotLeader
-	} else {
+	case errors.Is(err, shard.ErrOverloaded):
+		failure.Code = wire.CodeOverloaded
+	case errors.Is(err, link.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
+	default:
 		n.log.Error("a read failed", "user", user, "error", err)
 	}
 	return wire.AppendError(nil, &failure)
 }
 
-// authorized is the shard of a slot, once this node has shown that it may read there.
-func (n *Node) authorized(ctx context.Context, slot wire.Slot) (*replica, error) {
-	r := n.replicaOf(slot)
-	return r, r.group.Authorize(ctx)
-}
-
 func (n *Node) answerHistory(ctx context.Context, user wire.ID, q *wire.History) ([]byte, error) {
-	r, err := n.authorized(ctx, q.Ref.Conversation(user).Slot())
-	if err != nil {
-		return nil, err
-	}
-	page, err := r.Page(user, *q)
+	page, err := n.page(ctx, user, *q)
 	if err != nil {
 		return nil, err
 	}
@@ -90,56 +86,51 @@ func (n *Node) answerHistory(ctx context.Context, user wire.ID, q *wire.History)
 
 func (n *Node) answerUsers(ctx context.Context, q *wire.Users) ([]byte, error) {
 	list := wire.UserList{Correlation: q.Correlation}
-	for _, query := range q.Queries {
-		r, err := n.authorized(ctx, query.ID.Slot())
+	for r, queries := range byRoute(n, q.Queries, func(q wire.UserQuery) wire.Slot { return q.ID.Slot() }) {
+		users, err := n.usersAt(ctx, r, queries)
 		if err != nil {
 			return nil, err
 		}
-		u, ok, err := r.User(query.ID)
-		if err != nil {
-			return nil, err
-		}
-		if ok && u.Version > query.Version {
-			list.Users = append(list.Users, wire.User{ID: u.ID, Version: u.Version, Name: u.Name})
-		}
+		list.Users = append(list.Users, users...)
 	}
 	return wire.AppendUserList(nil, &list), nil
 }
 
 func (n *Node) answerResolve(ctx context.Context, q *wire.Resolve) ([]byte, error) {
 	list := wire.UserList{Correlation: q.Correlation}
-	for _, name := range q.Names {
-		u, ok, err := n.userByName(ctx, name)
+	names := make([]string, len(q.Names))
+	for i, name := range q.Names {
+		names[i] = auth.CanonicalName(name)
+	}
+	for r, names := range byRoute(n, names, func(name string) wire.Slot { return wire.SlotOf([]byte(name)) }) {
+		users, err := n.namesAt(ctx, r, names)
 		if err != nil {
 			return nil, err
 		}
-		if ok {
-			list.Users = append(list.Users, wire.User{ID: u.ID, Version: u.Version, Name: u.Name})
-		}
+		list.Users = append(list.Users, users...)
 	}
 	return wire.AppendUserList(nil, &list), nil
 }
 
-// typing passes on that a user writes, to the other's sessions at this node, if the two
-// have a conversation: a stranger's typing is nobody's business.
+// byRoute sorts what is asked for by the shards that have it.
+func byRoute[T any](n *Node, list []T, slot func(T) wire.Slot) map[*route][]T {
+	sorted := make(map[*route][]T)
+	for _, x := range list {
+		r := n.routeOf(slot(x))
+		sorted[r] = append(sorted[r], x)
+	}
+	return sorted
+}
+
+// typing passes on that a user writes.
 func (e *edge) typing(s *seat, ref wire.Ref) {
 	user, peer := s.User, ref.ID()
-	entries := e.node.sessions.Append(nil, peer)
-	if peer == user || len(entries) == 0 {
+	node := e.node
+	if peer == user || node.hub == nil && !node.sessions.Has(peer) {
 		return
 	}
-	node, conversation := e.node, ref.Conversation(user)
 	// Dropped if the readers are busy: TYPING promises nothing.
-	node.readers.submit(func() {
-		r := node.replicaOf(conversation.Slot())
-		if _, exists, err := r.State(user, conversation, false); err != nil || !exists {
-			return
-		}
-		for _, entry := range entries {
-			h := reactor.Handle(entry.Handle)
-			node.post(h, typingItem{handle: h, ref: wire.DirectRef(user)})
-		}
-	})
+	node.readers.submit(func() { node.tellTyping(user, peer) })
 }
 
 // typed tells a session that somebody writes; one that reads slowly is not told.

@@ -10,7 +10,6 @@ import (
 	"parley/engine/admin"
 	"parley/engine/auth"
 	"parley/engine/shard"
-	"parley/storage"
 	"parley/wire"
 )
 
@@ -43,7 +42,7 @@ func (n *Node) CreateUser(ctx context.Context, name string, password []byte) (wi
 	slot := wire.SlotOf([]byte(name))
 	for range idTriesMax {
 		id := wire.MakeID(slot, random64())
-		err := n.replicaOf(slot).CreateUser(ctx, id, name, hash)
+		err := n.createUser(ctx, newUser{ID: id, Name: name, Hash: hash})
 		switch {
 		case err == nil:
 			n.log.Info("user created", "name", name, "id", id)
@@ -60,7 +59,7 @@ func (n *Node) CreateUser(ctx context.Context, name string, password []byte) (wi
 // Token signs a token for a device of a user; device 0 draws a new one, lifetime 0 means
 // the default.
 func (n *Node) Token(ctx context.Context, name string, device wire.ID, lifetime time.Duration) (admin.Token, error) {
-	u, ok, err := n.userByName(ctx, name)
+	u, ok, err := n.userNamed(ctx, auth.CanonicalName(name))
 	switch {
 	case err != nil:
 		return admin.Token{}, fmt.Errorf("%w: %w", admin.ErrUnavailable, err)
@@ -78,15 +77,6 @@ func (n *Node) Token(ctx context.Context, name string, device wire.ID, lifetime 
 		return admin.Token{}, err
 	}
 	return admin.Token{Text: text, User: u.ID, Device: device, Expires: wire.TimeOf(time.Now().Add(lifetime))}, nil
-}
-
-func (n *Node) userByName(ctx context.Context, name string) (storage.User, bool, error) {
-	name = auth.CanonicalName(name)
-	r, err := n.authorized(ctx, wire.SlotOf([]byte(name)))
-	if err != nil {
-		return storage.User{}, false, err
-	}
-	return r.UserByName(name)
 }
 
 // Flush writes what was applied to the state store, and has the logs cut behind it.
@@ -134,8 +124,8 @@ func (n *Node) Ready() error {
 		return errDiskFull
 	}
 	for _, r := range n.routes {
-		if l := r.local.Load(); l == nil || !l.group.Leading() {
-			return fmt.Errorf("shard %d has no leader here", r.id)
+		if _, ok := n.leaders.of(r.id); !ok {
+			return fmt.Errorf("shard %d has no leader", r.id)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 
 	"parley/engine/reactor"
 	"parley/engine/shard"
@@ -63,9 +64,10 @@ func (e *edge) hold(s *seat, peer wire.ID, send *shard.Send) {
 func heldBytes(s *shard.Send) int { return len(s.Content.Bytes) + 128 }
 
 func (e *edge) lookUp(peer wire.ID) bool {
-	r := e.node.replicaOf(peer.Slot())
 	return e.node.readers.submit(func() {
-		_, exists, err := r.User(peer)
+		ctx, cancel := context.WithTimeout(e.node.life, readTimeout)
+		defer cancel()
+		exists, err := e.node.userExists(ctx, peer)
 		e.loop.Post(peerItem{peer: peer, exists: exists, err: err})
 	})
 }
@@ -82,7 +84,7 @@ func (e *edge) looked(item peerItem) {
 		send := &waiting[i]
 		p.heldBytes -= heldBytes(send)
 		if item.err != nil {
-			e.refuse(reactor.Handle(send.Session), send.Correlation, wire.CodeTimeout)
+			e.refuse(reactor.Handle(send.Session), send.Correlation, shard.CodeOf(item.err))
 			continue
 		}
 		send.PeerKnown = item.exists

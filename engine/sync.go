@@ -50,12 +50,8 @@ func (n *Node) changedSince(ctx context.Context, user wire.ID, t *syncToken) (al
 		return nil, false, err
 	}
 	for index := range shards {
-		r := n.routes[index].local.Load()
-		if err := r.group.Authorize(ctx); err != nil {
-			return nil, false, err
-		}
 		m := t.marks[index]
-		changed, reached, err := r.Changed(user, m.since)
+		changed, reached, err := n.changedIn(ctx, n.routes[index], user, m.since)
 		if err != nil {
 			return nil, false, err
 		}
@@ -86,17 +82,13 @@ func (n *Node) changedSince(ctx context.Context, user wire.ID, t *syncToken) (al
 // shardsOf is the set of shards that hold a conversation of the user; the user's home
 // keeps the list.
 func (n *Node) shardsOf(ctx context.Context, user wire.ID) (map[int]struct{}, error) {
-	home, err := n.authorized(ctx, user.Slot())
-	if err != nil {
-		return nil, err
-	}
-	listed, _, err := home.Listed(user, 0)
+	listed, err := n.listedFor(ctx, user)
 	if err != nil {
 		return nil, err
 	}
 	shards := make(map[int]struct{})
-	for i := range listed {
-		shards[n.table.Shard(listed[i].Conversation.Slot())] = struct{}{}
+	for _, shard := range listed {
+		shards[int(shard)] = struct{}{}
 	}
 	return shards, nil
 }
@@ -111,13 +103,11 @@ func (n *Node) fillPage(ctx context.Context, user wire.ID, answer *wire.Conversa
 	for i := range changed {
 		c := &changed[i]
 		if i < previews {
-			state, ok, err := n.replicaOf(c.Conversation.Slot()).State(user, c.Conversation, true)
+			preview, err := n.preview(ctx, user, c.Conversation)
 			if err != nil {
 				return err
 			}
-			if ok {
-				c.State.Preview = state.Preview
-			}
+			c.State.Preview = preview
 		}
 		size += wire.ConversationStateBytes(&c.State)
 		if i == limit || size > pageBytesMax {

@@ -46,7 +46,7 @@ func newServe() *cobra.Command {
 	return c
 }
 
-func serve(ctx context.Context, out io.Writer, r *config.Result, demo bool) error {
+func serve(ctx context.Context, out io.Writer, r *config.Result, demo bool) (err error) {
 	log := newLogger(&r.Config)
 	for _, w := range r.Warnings {
 		log.Warn(w)
@@ -55,7 +55,11 @@ func serve(ctx context.Context, out io.Writer, r *config.Result, demo bool) erro
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
-	node, err := openNode(ctx, signals, engineConfig(&r.Config, log))
+	c := engineConfig(&r.Config, log)
+	if c.Cluster, err = clusterConfig(&r.Config, log); err != nil {
+		return err
+	}
+	node, err := openNode(ctx, signals, c)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 
 	"parley/cmd/parley/internal/config"
 	"parley/engine"
+	"parley/raft/link"
 )
 
 // settings are the flags of a command that needs a server's configuration.
@@ -79,6 +81,30 @@ func newLogger(c *config.Config) *slog.Logger {
 		return slog.New(slog.NewTextHandler(os.Stderr, options))
 	}
 	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+}
+
+// clusterConfig is the node's part in a cluster, nil if it is alone.
+func clusterConfig(c *config.Config, log *slog.Logger) (*engine.ClusterConfig, error) {
+	if c.ClusterListen == "" {
+		return nil, nil
+	}
+	cluster := &engine.ClusterConfig{
+		Listen: c.ClusterListen, Advertise: c.ClusterAdvertise, Token: c.JoinToken,
+		Name: c.NodeName, Zone: c.NodeZone, Weight: c.NodeWeight, Client: c.ClientAddress,
+	}
+	for address := range strings.SplitSeq(c.Join, ",") {
+		if address = strings.TrimSpace(address); address != "" {
+			cluster.Join = append(cluster.Join, address)
+		}
+	}
+	if c.ClusterCA != "" || c.ClusterCert != "" || c.ClusterKey != "" {
+		files := link.TLSFiles{Authority: c.ClusterCA, Certificate: c.ClusterCert, Key: c.ClusterKey}
+		var err error
+		if cluster.TLS, err = link.LoadTLS(files, log); err != nil {
+			return nil, err
+		}
+	}
+	return cluster, nil
 }
 
 // engineConfig is the node that a configuration describes.

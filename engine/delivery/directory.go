@@ -122,6 +122,14 @@ func (d *Directory) Append(dst []Entry, user wire.ID) []Entry {
 	return dst
 }
 
+// Has reports whether a user has a session.
+func (d *Directory) Has(user wire.ID) bool {
+	s, h := d.stripe(user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(user, h) >= 0
+}
+
 // find gives the place of a user in the table, -1 if there is none.
 func (s *stripe) find(user wire.ID, h uint64) int {
 	if len(s.table) == 0 {

@@ -8,6 +8,7 @@ import (
 
 	"parley/engine"
 	"parley/engine/admin"
+	"parley/engine/cluster"
 	"parley/engine/router"
 )
 
@@ -25,6 +26,17 @@ type Config struct {
 	BufferBytesMax   int64
 	CacheBytes       int64 // 0: the store's default
 	FlushInterval    time.Duration
+	ClusterListen    string // empty: a node alone
+	ClusterAdvertise string
+	Join             string // addresses, separated by commas
+	JoinToken        string
+	NodeName         string
+	NodeZone         string
+	NodeWeight       int
+	ClientAddress    string
+	ClusterCA        string // files of certificates; all or none
+	ClusterCert      string
+	ClusterKey       string
 	LogFormat        string // auto, text or json
 	LogLevel         slog.Level
 }
@@ -85,6 +97,39 @@ var Keys = []Key{
 	{Name: "flush_interval", Default: "30s", Hint: "TIME",
 		Doc:   "How long state may wait in memory, 1s to 1h. The longer, the more a restart has to replay.",
 		parse: duration(func(c *Config) *time.Duration { return &c.FlushInterval }, time.Second, time.Hour)},
+	{Name: "cluster_listen", Default: "", Hint: "HOST:PORT",
+		Doc:   "Where other nodes connect. Empty: this node is alone. Port 0 picks a free port.",
+		parse: text(func(c *Config) *string { return &c.ClusterListen }, emptyOr(hostPort))},
+	{Name: "cluster_advertise", Default: "", Hint: "HOST:PORT",
+		Doc:   "The address that other nodes are told; empty is where cluster_listen listens.",
+		parse: text(func(c *Config) *string { return &c.ClusterAdvertise }, emptyOr(hostPort))},
+	{Name: "join", Default: "", Hint: "HOST:PORT,...",
+		Doc:   "Nodes of the cluster that an empty data directory joins, separated by commas. One that has joined knows its cluster.",
+		parse: text(func(c *Config) *string { return &c.Join }, hostPorts)},
+	{Name: "join_token", Default: "", Hint: "TOKEN",
+		Doc:   "The invitation that `parley node add` printed on a member; needed once, to join.",
+		parse: text(func(c *Config) *string { return &c.JoinToken }, anything)},
+	{Name: "node_name", Default: "", Hint: "NAME",
+		Doc:   "What operators call this node; empty is n and its number.",
+		parse: text(func(c *Config) *string { return &c.NodeName }, anything)},
+	{Name: "node_zone", Default: "", Hint: "ZONE",
+		Doc:   "What fails together with this node, such as a rack or a data centre: copies of a shard are kept in different zones.",
+		parse: text(func(c *Config) *string { return &c.NodeZone }, anything)},
+	{Name: "node_weight", Default: fmt.Sprint(cluster.WeightDefault), Hint: "N",
+		Doc:   fmt.Sprintf("This node's share of shards in proportion to that of others, 1 to %d.", cluster.WeightMax),
+		parse: integer(func(c *Config) *int { return &c.NodeWeight }, 1, cluster.WeightMax)},
+	{Name: "client_address", Default: "", Hint: "URL",
+		Doc:   "Where clients reach this node, as other nodes should tell them; empty is not told.",
+		parse: text(func(c *Config) *string { return &c.ClientAddress }, anything)},
+	{Name: "cluster_ca", Default: "", Hint: "FILE",
+		Doc:   "The certificate of the authority that signed the nodes' certificates (`parley node cert` makes one). Without certificates only loopback addresses can be used between nodes.",
+		parse: text(func(c *Config) *string { return &c.ClusterCA }, anything)},
+	{Name: "cluster_cert", Default: "", Hint: "FILE",
+		Doc:   "This node's certificate.",
+		parse: text(func(c *Config) *string { return &c.ClusterCert }, anything)},
+	{Name: "cluster_key", Default: "", Hint: "FILE",
+		Doc:   "The key of this node's certificate.",
+		parse: text(func(c *Config) *string { return &c.ClusterKey }, anything)},
 	{Name: "log_format", Default: "auto", Hint: "FORMAT",
 		Doc:   "How the log is written to standard error: text, json, or auto, which is text on a terminal and json elsewhere.",
 		parse: text(func(c *Config) *string { return &c.LogFormat }, oneOf("auto", "text", "json"))},

@@ -110,7 +110,7 @@ func (r *Result) readEnvironment(environ map[string]string) {
 		if known[name] {
 			continue
 		}
-		if guess := nearest(name, names); guess != "" {
+		if guess := nearest(name, names); 3*distance(name, guess) <= len(name)-len(variablePrefix) && guess != "" {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the variable %s is not a setting; did you mean %s?", name, guess))
 		}
 	}

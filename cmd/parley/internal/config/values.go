@@ -37,6 +37,27 @@ func hostPort(value string) error {
 	return nil
 }
 
+func anything(string) error { return nil }
+
+func emptyOr(check func(string) error) func(string) error {
+	return func(value string) error {
+		if value == "" {
+			return nil
+		}
+		return check(value)
+	}
+}
+
+// hostPorts checks a list of addresses that are separated by commas.
+func hostPorts(value string) error {
+	for address := range strings.SplitSeq(value, ",") {
+		if err := emptyOr(hostPort)(strings.TrimSpace(address)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func oneOf(allowed ...string) func(string) error {
 	return func(value string) error {
 		if !slices.Contains(allowed, value) {

@@ -18,7 +18,11 @@ func WriteDefault(w io.Writer) error {
 		for _, line := range wrap(k.Doc, 96) {
 			b.WriteString("# " + line + "\n")
 		}
-		fmt.Fprintf(&b, "#%s: %s\n", k.Name, k.Default)
+		value := k.Default
+		if value == "" {
+			value = `""`
+		}
+		fmt.Fprintf(&b, "#%s: %s\n", k.Name, value)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+
+	"parley/engine/cluster"
+	"parley/engine/reactor"
+	"parley/wire"
+)
+
+// announce tells all nodes at once that this one leads a group now.
+func (n *Node) announce(group uint32, term uint64) {
+	n.announceLeading(n.others(), []leading{{group: group, term: term}})
+}
+
+// claim makes a session the one of its device in the whole cluster: the leader of the
+// user's home knows from where else the user is attached, and has those nodes look.
+func (n *Node) claim(user, device wire.ID) {
+	r := n.routeOf(user.Slot())
+	p, err := r.attach(user)
+	if err != nil {
+		return // SYNC is refused too, and the client comes again
+	}
+	if p.Node == 0 {
+		n.replace(r, user, device, n.identity.Number)
+		return
+	}
+	payload := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), uint64(device))
+	_ = n.hub.Send(p.Node, kindClaim, payload)
+}
+
+// heardClaim hears, as the leader of a user's home, that a device is at another node now.
+func (n *Node) heardClaim(from uint32, payload []byte) {
+	t := tokenReader{src: payload}
+	user, device := wire.ID(t.uint()), wire.ID(t.uint())
+	if !t.bad && user.Valid() {
+		n.replace(n.routeOf(user.Slot()), user, device, from)
+	}
+}
+
+// replace ends the sessions of a device at all nodes but one.
+func (n *Node) replace(r *route, user, device wire.ID, but uint32) {
+	if but != n.identity.Number {
+		n.endDevice(user, device)
+	}
+	outlet := r.outlet.Load()
+	if outlet == nil {
+		return
+	}
+	payload := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), uint64(device))
+	for _, node := range outlet.Nodes(nil, user) {
+		if node != but {
+			_ = n.hub.Send(node, kindReplaced, payload)
+		}
+	}
+}
+
+// heardReplaced ends the session of a device that has connected elsewhere.
+func (n *Node) heardReplaced(_ uint32, payload []byte) {
+	t := tokenReader{src: payload}
+	user, device := wire.ID(t.uint()), wire.ID(t.uint())
+	if !t.bad {
+		n.endDevice(user, device)
+	}
+}
+
+func (n *Node) endDevice(user, device wire.ID) {
+	for _, entry := range n.sessions.Append(nil, user) {
+		if entry.Device == device {
+			h := reactor.Handle(entry.Handle)
+			n.post(h, closeItem{handle: h, code: wire.CodeReplaced, reason: "this device has connected again"})
+		}
+	}
+}
+
+// departed detaches a user whose last session here has gone.
+func (n *Node) departed(user wire.ID) {
+	if n.hub == nil || n.sessions.Has(user) {
+		return
+	}
+	for _, r := range n.routes {
+		r.detach(user)
+	}
+}
+
+// Hints that somebody writes go to the leader of the conversation's shard, which knows
+// whether there is one and where the other is attached, and from there to those nodes.
+const (
+	typingAsked = 0 // to the leader
+	typingTold  = 1 // to a node of the other
+)
+
+func appendTyping(stage byte, user, peer wire.ID) []byte {
+	payload := binary.AppendUvarint([]byte{stage}, uint64(user))
+	return binary.AppendUvarint(payload, uint64(peer))
+}
+
+// tellTyping passes on that a user writes to another. It promises nothing.
+func (n *Node) tellTyping(user, peer wire.ID) {
+	r := n.routeOf(wire.DirectRef(peer).Conversation(user).Slot())
+	p, err := r.position()
+	switch {
+	case err != nil:
+	case p.Node == 0:
+		n.serveTyping(r, user, peer)
+	default:
+		_ = n.hub.Send(p.Node, kindTyping, appendTyping(typingAsked, user, peer))
+	}
+}
+
+// serveTyping passes it on from the leader, if the two have a conversation: a stranger's
+// typing is nobody's business.
+func (n *Node) serveTyping(r *route, user, peer wire.ID) {
+	l := r.local.Load()
+	if l == nil {
+		return
+	}
+	if _, exists, err := l.State(user, wire.DirectRef(peer).Conversation(user), false); err != nil || !exists {
+		return
+	}
+	n.showTyping(user, peer)
+	outlet := r.outlet.Load()
+	if outlet == nil {
+		return
+	}
+	for _, node := range outlet.Nodes(nil, peer) {
+		_ = n.hub.Send(node, kindTyping, appendTyping(typingTold, user, peer))
+	}
+}
+
+// showTyping tells the sessions here.
+func (n *Node) showTyping(user, peer wire.ID) {
+	for _, entry := range n.sessions.Append(nil, peer) {
+		h := reactor.Handle(entry.Handle)
+		n.post(h, typingItem{handle: h, ref: wire.DirectRef(user)})
+	}
+}
+
+// heardTyping takes either stage of a hint.
+func (n *Node) heardTyping(_ uint32, payload []byte) {
+	if len(payload) == 0 {
+		return
+	}
+	stage, t := payload[0], tokenReader{src: payload[1:]}
+	user, peer := wire.ID(t.uint()), wire.ID(t.uint())
+	if t.bad || !user.Valid() || !peer.Valid() {
+		return
+	}
+	if stage == typingTold {
+		n.showTyping(user, peer)
+		return
+	}
+	r := n.routeOf(wire.DirectRef(peer).Conversation(user).Slot())
+	n.readers.submit(func() { n.serveTyping(r, user, peer) })
+}
+
+// leave follows the map's wish that this node goes: its clients are told to connect
+// elsewhere, once, and its replicas move away by the planner's doing.
+func (n *Node) leave() {
+	if n.leaving.Swap(true) {
+		return
+	}
+	n.log.Info("draining, as the cluster map says")
+	n.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(n.life, time.Minute)
+		defer cancel()
+		_ = n.Drain(ctx)
+	})
+}
+
+// handOver gives the groups that this node leads to others, so that its end is not a
+// failure.
+func (n *Node) handOver(ctx context.Context) {
+	if n.hub == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	for _, group := range n.roster.groups() {
+		g := n.groupOf(group)
+		if g == nil || !g.Leading() {
+			continue
+		}
+		if to := n.successor(ctx, group); to != "" {
+			if err := g.TransferLeadership(ctx, to); err != nil {
+				n.log.Warn("a group was not handed over", "group", group, "to", to, "error", err)
+			}
+		}
+	}
+}
+
+// handOverTimeout bounds the handing over of all groups.
+const handOverTimeout = 5 * time.Second
+
+// successor is the voter of a group that is reachable and furthest; "" if there is none.
+func (n *Node) successor(ctx context.Context, group uint32) string {
+	members := n.groupOf(group).Membership()
+	progress := n.progress(ctx, group, members)
+	best, index := "", uint64(0)
+	for _, replica := range members.Voters {
+		node, _ := cluster.NodeOf(replica)
+		if at, ok := progress[replica]; ok && node != n.identity.Number && (best == "" || at > index) {
+			best, index = replica, at
+		}
+	}
+	return best
+}

@@ -1,0 +1,462 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"parley/engine/delivery"
+	"parley/engine/shard"
+	"parley/raft"
+	"parley/raft/link"
+	"parley/storage"
+	"parley/wire"
+)
+
+// A readOp is a question to one shard. Its leader answers, here or on another node.
+type readOp uint8
+
+// The questions. They are part of the cluster's version 1.
+const (
+	readPage    readOp = iota + 1 // user, HISTORY -> PAGE
+	readUsers                     // USERS -> USER_LIST
+	readNames                     // RESOLVE -> USER_LIST
+	readListed                    // user -> the shards of the user's conversations
+	readChanged                   // user, index -> the conversations that changed since
+	readStates                    // user, conversations -> their states with previews
+)
+
+// errQuestion reports a question that cannot be read.
+var errQuestion = errors.New("engine: bad question of another node")
+
+// lead is the replica here of a shard, once it has shown that it may answer reads.
+func (r *route) lead(ctx context.Context) (*replica, error) {
+	l := r.local.Load()
+	if l == nil || l.group == nil {
+		return nil, raft.ErrNotLeader
+	}
+	return l, l.group.Authorize(ctx)
+}
+
+// ask has the node at a position answer a question.
+func (n *Node) ask(ctx context.Context, r *route, p delivery.Position, op readOp, question []byte) ([]byte, error) {
+	payload := append([]byte(nil), byte(op))
+	payload = binary.AppendUvarint(payload, uint64(r.id))
+	payload = binary.AppendUvarint(payload, p.Generation)
+	payload = binary.AppendUvarint(payload, p.Number)
+	return n.call(ctx, p.Node, callRead, append(payload, question...))
+}
+
+// serveRead answers a question of another node. Whether its stream is whole is looked at
+// before anything that comes after it on the link.
+func (n *Node) serveRead(ctx context.Context, from uint32, payload []byte, reply link.Reply) {
+	if len(payload) == 0 {
+		reply(nil, remoteError(errQuestion))
+		return
+	}
+	op, t := readOp(payload[0]), tokenReader{src: payload[1:]}
+	group, generation, number := t.uint(), t.uint(), t.uint()
+	if t.bad || group >= uint64(len(n.routes)) {
+		reply(nil, remoteError(errQuestion))
+		return
+	}
+	r := n.routes[group]
+	if outlet := r.outlet.Load(); outlet == nil || !outlet.Reached(from, generation, number) {
+		reply(nil, remoteError(raft.ErrNotLeader))
+		return
+	}
+	question := append([]byte(nil), t.src...)
+	ok := n.readers.submit(func() {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		answer, err := n.answerQuestion(ctx, r, op, question)
+		reply(answer, remoteError(err))
+	})
+	if !ok {
+		reply(nil, remoteError(shard.ErrOverloaded))
+	}
+}
+
+// answerQuestion answers at the leader.
+func (n *Node) answerQuestion(ctx context.Context, r *route, op readOp, question []byte) ([]byte, error) {
+	l, err := r.lead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := tokenReader{src: question}
+	switch op {
+	case readPage:
+		user := wire.ID(t.uint())
+		h, err := parseOne(t.src, wire.TypeHistory, wire.ParseHistory)
+		if err != nil {
+			return nil, err
+		}
+		page, err := l.Page(user, h)
+		return wire.AppendPage(nil, &page), err
+	case readUsers:
+		q, err := parseOne(question, wire.TypeUsers, wire.ParseUsers)
+		if err != nil {
+			return nil, err
+		}
+		list, err := l.usersOf(q.Queries)
+		return wire.AppendUserList(nil, &wire.UserList{Users: list}), err
+	case readNames:
+		q, err := parseOne(question, wire.TypeResolve, wire.ParseResolve)
+		if err != nil {
+			return nil, err
+		}
+		list, err := l.usersNamed(q.Names)
+		return wire.AppendUserList(nil, &wire.UserList{Users: list}), err
+	case readListed:
+		shards, err := n.listedIn(l, wire.ID(t.uint()))
+		return appendNumbers(nil, shards), err
+	case readChanged:
+		user, since := wire.ID(t.uint()), t.uint()
+		changed, index, err := l.Changed(user, since)
+		return appendChanged(nil, changed, index), err
+	case readStates:
+		return l.answerStates(&t)
+	}
+	return nil, errQuestion
+}
+
+// parseOne reads a payload that is one frame of a type.
+func parseOne[T any](src []byte, kind wire.Type, parse func(wire.Frame) (T, error)) (v T, err error) {
+	f, rest, err := wire.NextFrame(src)
+	if err == nil && (len(rest) > 0 || f.Type != kind) {
+		err = errQuestion
+	}
+	if err != nil {
+		return v, err
+	}
+	return parse(f)
+}
+
+// page reads a page of a conversation's history.
+func (n *Node) page(ctx context.Context, user wire.ID, h wire.History) (wire.Page, error) {
+	r := n.routeOf(h.Ref.Conversation(user).Slot())
+	p, err := r.position()
+	if err != nil {
+		return wire.Page{}, err
+	}
+	if p.Node == 0 {
+		l, err := r.lead(ctx)
+		if err != nil {
+			return wire.Page{}, err
+		}
+		return l.Page(user, h)
+	}
+	answer, err := n.ask(ctx, r, p, readPage, wire.AppendHistory(binary.AppendUvarint(nil, uint64(user)), &h))
+	if err != nil {
+		return wire.Page{}, err
+	}
+	return parseOne(answer, wire.TypePage, wire.ParsePage)
+}
+
+// usersOf reads accounts of this shard that are newer than the versions asked with.
+func (l *replica) usersOf(queries []wire.UserQuery) (list []wire.User, err error) {
+	for _, q := range queries {
+		u, ok, err := l.User(q.ID)
+		if err != nil {
+			return nil, err
+		}
+		if ok && u.Version > q.Version {
+			list = append(list, publicUser(&u))
+		}
+	}
+	return list, nil
+}
+
+// usersNamed reads accounts of this shard by their names.
+func (l *replica) usersNamed(names []string) (list []wire.User, err error) {
+	for _, name := range names {
+		u, ok, err := l.UserByName(name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			list = append(list, publicUser(&u))
+		}
+	}
+	return list, nil
+}
+
+func publicUser(u *storage.User) wire.User {
+	return wire.User{ID: u.ID, Version: u.Version, Name: u.Name}
+}
+
+// usersAt reads accounts of one shard.
+func (n *Node) usersAt(ctx context.Context, r *route, queries []wire.UserQuery) ([]wire.User, error) {
+	p, err := r.position()
+	if err != nil {
+		return nil, err
+	}
+	if p.Node == 0 {
+		l, err := r.lead(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return l.usersOf(queries)
+	}
+	answer, err := n.ask(ctx, r, p, readUsers, wire.AppendUsers(nil, &wire.Users{Queries: queries}))
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseOne(answer, wire.TypeUserList, wire.ParseUserList)
+	return list.Users, err
+}
+
+// namesAt finds accounts of one shard by their names.
+func (n *Node) namesAt(ctx context.Context, r *route, names []string) ([]wire.User, error) {
+	p, err := r.position()
+	if err != nil {
+		return nil, err
+	}
+	if p.Node == 0 {
+		l, err := r.lead(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return l.usersNamed(names)
+	}
+	answer, err := n.ask(ctx, r, p, readNames, wire.AppendResolve(nil, &wire.Resolve{Names: names}))
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseOne(answer, wire.TypeUserList, wire.ParseUserList)
+	return list.Users, err
+}
+
+// userNamed finds one account.
+func (n *Node) userNamed(ctx context.Context, name string) (u wire.User, ok bool, err error) {
+	list, err := n.namesAt(ctx, n.routeOf(wire.SlotOf([]byte(name))), []string{name})
+	if err != nil || len(list) == 0 {
+		return u, false, err
+	}
+	return list[0], true, nil
+}
+
+// userExists looks an account up.
+func (n *Node) userExists(ctx context.Context, user wire.ID) (bool, error) {
+	list, err := n.usersAt(ctx, n.routeOf(user.Slot()), []wire.UserQuery{{ID: user}})
+	return len(list) > 0, err
+}
+
+// listedIn is the set of shards that hold a conversation of a user whose home this is.
+func (n *Node) listedIn(l *replica, user wire.ID) ([]uint64, error) {
+	listed, _, err := l.Listed(user, 0)
+	if err != nil {
+		return nil, err
+	}
+	var shards []uint64
+	for i := range listed {
+		shards = append(shards, uint64(n.table.Shard(listed[i].Conversation.Slot())))
+	}
+	slices.Sort(shards)
+	return slices.Compact(shards), nil
+}
+
+// listedFor is that set, for a user who is attached at home from now on.
+func (n *Node) listedFor(ctx context.Context, user wire.ID) ([]uint64, error) {
+	r := n.routeOf(user.Slot())
+	p, err := r.attach(user)
+	if err != nil {
+		return nil, err
+	}
+	if p.Node == 0 {
+		l, err := r.lead(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return n.listedIn(l, user)
+	}
+	answer, err := n.ask(ctx, r, p, readListed, binary.AppendUvarint(nil, uint64(user)))
+	if err != nil {
+		return nil, err
+	}
+	return parseNumbers(answer, uint64(len(n.routes)))
+}
+
+// changedIn reads what changed in a shard for a user, who is attached there from now on.
+func (n *Node) changedIn(ctx context.Context, r *route, user wire.ID, since uint64) ([]shard.Changed, uint64, error) {
+	p, err := r.attach(user)
+	if err != nil {
+		return nil, 0, err
+	}
+	if p.Node == 0 {
+		l, err := r.lead(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		return l.Changed(user, since)
+	}
+	question := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), since)
+	answer, err := n.ask(ctx, r, p, readChanged, question)
+	if err != nil {
+		return nil, 0, err
+	}
+	return parseChanged(answer, user)
+}
+
+// changedChunk is how many states travel in one CONVERSATIONS frame.
+const changedChunk = 256
+
+func appendChanged(dst []byte, changed []shard.Changed, index uint64) []byte {
+	dst = binary.AppendUvarint(dst, index)
+	dst = binary.AppendUvarint(dst, uint64(len(changed)))
+	for i := range changed {
+		dst = binary.AppendUvarint(dst, changed[i].Index)
+	}
+	for part := range slices.Chunk(changed, changedChunk) {
+		var c wire.Conversations
+		for i := range part {
+			c.Items = append(c.Items, part[i].State)
+		}
+		dst = wire.AppendConversations(dst, &c)
+	}
+	return dst
+}
+
+func parseChanged(src []byte, user wire.ID) (changed []shard.Changed, index uint64, err error) {
+	t := tokenReader{src: src}
+	index = t.uint()
+	count := t.uint()
+	if t.bad || count > uint64(len(src)) {
+		return nil, 0, errBadAnswer
+	}
+	changed = make([]shard.Changed, count)
+	for i := range changed {
+		changed[i].Index = t.uint()
+	}
+	if t.bad {
+		return nil, 0, errBadAnswer
+	}
+	rest, at := t.src, 0
+	for len(rest) > 0 {
+		var f wire.Frame
+		if f, rest, err = wire.NextFrame(rest); err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", errBadAnswer, err)
+		}
+		c, err := wire.ParseConversations(f)
+		if err != nil || len(c.Items) > len(changed)-at {
+			return nil, 0, errBadAnswer
+		}
+		for _, item := range c.Items {
+			changed[at].State, changed[at].Conversation = item, item.Ref.Conversation(user)
+			at++
+		}
+	}
+	if at != len(changed) {
+		return nil, 0, errBadAnswer
+	}
+	return changed, index, nil
+}
+
+// preview reads the beginning of a conversation's last message.
+func (n *Node) preview(ctx context.Context, user wire.ID, c wire.Conversation) (*wire.Preview, error) {
+	r := n.routeOf(c.Slot())
+	p, err := r.position()
+	if err != nil {
+		return nil, err
+	}
+	if p.Node == 0 {
+		l := r.local.Load()
+		if l == nil {
+			return nil, raft.ErrNotLeader
+		}
+		state, _, err := l.State(user, c, true)
+		return state.Preview, err
+	}
+	question := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), uint64(c.Ref(user)))
+	answer, err := n.ask(ctx, r, p, readStates, question)
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseOne(answer, wire.TypeConversations, wire.ParseConversations)
+	if err != nil || len(list.Items) == 0 {
+		return nil, err
+	}
+	return list.Items[0].Preview, nil
+}
+
+// answerStates answers with the states of some conversations of one user, as far as there
+// are any.
+func (l *replica) answerStates(t *tokenReader) ([]byte, error) {
+	user := wire.ID(t.uint())
+	var c wire.Conversations
+	for len(t.src) > 0 {
+		ref := wire.Ref(t.uint())
+		if t.bad || len(c.Items) >= changedChunk {
+			return nil, errQuestion
+		}
+		state, ok, err := l.State(user, ref.Conversation(user), true)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			c.Items = append(c.Items, state)
+		}
+	}
+	return wire.AppendConversations(nil, &c), nil
+}
+
+func appendNumbers(dst []byte, list []uint64) []byte {
+	for _, x := range list {
+		dst = binary.AppendUvarint(dst, x)
+	}
+	return dst
+}
+
+// parseNumbers reads numbers below a limit, as many as there are.
+func parseNumbers(src []byte, limit uint64) (list []uint64, err error) {
+	t := tokenReader{src: src}
+	for len(t.src) > 0 {
+		x := t.uint()
+		if t.bad || x >= limit {
+			return nil, errBadAnswer
+		}
+		list = append(list, x)
+	}
+	return list, nil
+}
+
+// A newUser is an account to be made, as it travels to the shard of its name.
+type newUser struct {
+	ID   wire.ID `json:"id"`
+	Name string  `json:"name"`
+	Hash string  `json:"hash"`
+}
+
+// createUser makes an account at the shard of its name, wherever it is led.
+func (n *Node) createUser(ctx context.Context, u newUser) error {
+	r := n.routeOf(u.ID.Slot())
+	if l := r.local.Load(); l != nil && l.Leading() {
+		return l.CreateUser(ctx, u.ID, u.Name, u.Hash)
+	}
+	leader, ok := n.leaders.of(r.id)
+	if !ok || leader == n.identity.Number {
+		return shard.ErrNotLeader
+	}
+	payload, err := json.Marshal(&u)
+	if err != nil {
+		return err
+	}
+	_, err = n.call(ctx, leader, callUser, payload)
+	return err
+}
+
+// serveUser makes an account for another node.
+func (n *Node) serveUser(ctx context.Context, _ uint32, payload []byte) ([]byte, error) {
+	var u newUser
+	if err := json.Unmarshal(payload, &u); err != nil || !u.ID.Valid() {
+		return nil, errQuestion
+	}
+	l := n.routeOf(u.ID.Slot()).local.Load()
+	if l == nil {
+		return nil, shard.ErrNotLeader
+	}
+	return nil, l.CreateUser(ctx, u.ID, u.Name, u.Hash)
+}

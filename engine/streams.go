@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"time"
+
+	"parley/engine/cluster"
+	"parley/engine/delivery"
+	"parley/engine/reactor"
+	"parley/engine/shard"
+	"parley/wire"
+)
+
+// streamRequest takes what an edge wants of a stream, on the goroutine that reads from
+// the edge's node.
+func (n *Node) streamRequest(from uint32, payload []byte) {
+	var q delivery.Request
+	if err := q.Parse(payload, from); err != nil || int(q.Shard) >= len(n.routes) {
+		n.log.Warn("a request for a stream cannot be read", "node", from, "error", err)
+		return
+	}
+	r := n.routes[q.Shard]
+	outlet, l := r.outlet.Load(), r.local.Load()
+	if outlet == nil || l == nil {
+		return // the edge hears of the leader and asks there
+	}
+	if !outlet.Request(from, &q) {
+		return
+	}
+	var refused []shard.RefusedEffect
+	refuse := func(o shard.Origin, err error) {
+		if err != nil {
+			refused = append(refused, shard.RefusedEffect{Origin: o, Code: shard.CodeOf(err)})
+		}
+	}
+	for i := range q.Sends {
+		refuse(q.Sends[i].Origin, l.Send(&q.Sends[i]))
+	}
+	for i := range q.Cursors {
+		c := &q.Cursors[i]
+		refuse(shard.Origin{Node: c.Node, Session: c.Session}, l.Cursor(c))
+	}
+	l.Kick()
+	if len(refused) > 0 {
+		outlet.Effects(&shard.Effects{Shard: r.id, Refused: refused})
+	}
+}
+
+// streamFrame takes what a stream brings.
+func (n *Node) streamFrame(from uint32, payload []byte) {
+	f, err := delivery.ParseFrame(payload)
+	if err != nil || int(f.Shard) >= len(n.routes) {
+		n.log.Warn("a frame of a stream cannot be read", "node", from, "error", err)
+		return
+	}
+	r := n.routes[f.Shard]
+	r.event(func(dst []delivery.Action) []delivery.Action { return r.inlet.Frame(dst, from, &f) })
+}
+
+// deliver passes effects on to this node's sessions: each loop gets what concerns its own.
+func (n *Node) deliver(e *shard.Effects) {
+	loops := n.allLoops()
+	if len(loops) == 0 {
+		return
+	}
+	loopOf := func(handle uint64) int { return reactor.Handle(handle).Loop() }
+	for i, batch := range delivery.Plan(e, n.sessions, len(loops), loopOf) {
+		if batch != nil {
+			loops[i].Post(batch)
+		}
+	}
+	for i := range e.Listed {
+		n.listed(e.Listed[i])
+	}
+}
+
+// restart ends the sessions of users who missed something that is no longer known here:
+// they sync anew when they are back.
+func (n *Node) restart(users []wire.ID) {
+	var entries []delivery.Entry
+	for _, user := range users {
+		entries = n.sessions.Append(entries[:0], user)
+		for _, entry := range entries {
+			h := reactor.Handle(entry.Handle)
+			n.post(h, closeItem{handle: h, code: wire.CodeGoingAway, reason: "what happened meanwhile is no longer known here: sync again"})
+		}
+	}
+}
+
+// listed tells a user's sessions of a conversation that came to the user's list: a sync
+// that looked at the list before could not know of it. The row is there because of the
+// first message, so this much is sure; a page of the history says how far it reaches.
+func (n *Node) listed(l shard.ListedEffect) {
+	if n.hub == nil {
+		n.tellListed(l)
+		return
+	}
+	// The route of the conversation is another one, and this one's mutex is held.
+	if n.sessions.Has(l.User) {
+		n.listings.add(l)
+	}
+}
+
+func (n *Node) tellListed(l shard.ListedEffect) {
+	for _, entry := range n.sessions.Append(nil, l.User) {
+		h := reactor.Handle(entry.Handle)
+		n.post(h, headItem{handle: h, head: wire.Head{Ref: l.Conversation.Ref(l.User), Sequence: 1, Revision: 1}})
+	}
+}
+
+// attachListed is the task that attaches users to the shards of new conversations before
+// it tells them of those.
+func (n *Node) attachListed() {
+	for l := range n.listings.each(n.stop) {
+		_, _ = n.routeOf(l.Conversation.Slot()).attach(l.User) // if nobody leads, the stream that opens later has the user
+		n.tellListed(l)
+	}
+}
+
+// announceLeading tells nodes what this one leads: one group, or all.
+func (n *Node) announceLeading(nodes []uint32, list []leading) {
+	if n.hub == nil || len(list) == 0 || len(nodes) == 0 {
+		return
+	}
+	for i := range list {
+		if int(list[i].group) < len(n.routes) {
+			if outlet := n.routes[list[i].group].outlet.Load(); outlet != nil {
+				list[i].index = outlet.Idle()
+			}
+		}
+	}
+	payload := appendLeading(nil, list)
+	for _, node := range nodes {
+		_ = n.hub.Send(node, kindLeading, payload) // it is repeated
+	}
+}
+
+// announcer is the task that repeats announcements.
+func (n *Node) announcer() {
+	tick := time.NewTicker(announceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-tick.C:
+			n.announceLeading(n.others(), n.leaders.owned())
+		}
+	}
+}
+
+// others are the live nodes of the map without this one.
+func (n *Node) others() []uint32 {
+	var others []uint32
+	for _, d := range n.maps.view.Map().Nodes {
+		if d.Number != n.identity.Number && d.State != cluster.Removed {
+			others = append(others, d.Number)
+		}
+	}
+	return others
+}
+
+// heardLeading takes another node's announcement.
+func (n *Node) heardLeading(from uint32, payload []byte) {
+	list, err := parseLeading(payload)
+	if err != nil {
+		n.log.Warn("an announcement cannot be read", "node", from, "error", err)
+		return
+	}
+	for _, l := range list {
+		n.leaders.heard(from, l.group, l.term, l.index)
+	}
+}
+
+// leaderChanged follows who leads a group; index is what the leader says that its streams
+// have reached.
+func (n *Node) leaderChanged(group uint32, l leadership, index uint64) {
+	if int(group) < len(n.routes) && l.node != 0 {
+		n.routes[group].announced(l.node, l.term, index)
+	}
+}
+
+// linkChanged follows this node's connection to another one.
+func (n *Node) linkChanged(node uint32, up bool) {
+	if up {
+		n.announceLeading([]uint32{node}, n.leaders.owned())
+		return
+	}
+	n.leaders.lost(node)
+	n.streamsDown(node)
+}
+
+// arrivalChanged follows another node's connection to this one.
+func (n *Node) arrivalChanged(node uint32, up bool) {
+	if !up {
+		n.streamsDown(node)
+	}
+}
+
+func (n *Node) streamsDown(node uint32) {
+	for _, r := range n.routes {
+		r.linkDown(node)
+	}
+}

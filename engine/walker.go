@@ -1,0 +1,238 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"parley/engine/cluster"
+	"parley/raft"
+)
+
+// Pace of walking from what a group is to what the map wants.
+const (
+	walkInterval = 200 * time.Millisecond
+	walkTimeout  = 10 * time.Second
+	// caughtUpEntries is how far a learner may be behind when it gets its vote: what a
+	// group under full load has in flight, and what it takes to ask.
+	caughtUpEntries = 64
+)
+
+// walk is the task that brings the groups led here to what the map wants, a step at a
+// time; each group on its own, so that a slow one delays none.
+func (n *Node) walk() {
+	tick := time.NewTicker(walkInterval)
+	defer tick.Stop()
+	busy := make(map[uint32]chan struct{})
+	for {
+		select {
+		case <-n.stop:
+			for _, done := range busy {
+				<-done
+			}
+			return
+		case <-tick.C:
+		}
+		for _, group := range n.roster.groups() {
+			g := n.groupOf(group)
+			if g == nil || !g.Leading() || running(busy[group]) || n.walked(group, g) {
+				continue
+			}
+			done := make(chan struct{})
+			busy[group] = done
+			go func() {
+				defer close(done)
+				n.walkGroup(group, g)
+			}()
+		}
+	}
+}
+
+// running tells whether a channel that is closed at the end is still open.
+func running(done chan struct{}) bool {
+	if done == nil {
+		return false
+	}
+	select {
+	case <-done:
+		return false
+	default:
+		return true
+	}
+}
+
+// walked tells, without asking anybody, that a group is where it should be.
+func (n *Node) walked(group uint32, g *raft.Group) bool {
+	desired, preferred := n.maps.view.Map().Wanted(group)
+	actual := g.Membership()
+	if len(actual.Learners) > 0 || len(actual.Voters) != len(desired) {
+		return false
+	}
+	for _, r := range desired {
+		if !contains(actual.Voters, r.ID) {
+			return false
+		}
+	}
+	return preferred == 0 || preferred == n.identity.Number
+}
+
+func contains(list []string, one string) bool {
+	for _, s := range list {
+		if s == one {
+			return true
+		}
+	}
+	return false
+}
+
+// walkGroup takes steps until there is nothing to do, or something to wait for.
+func (n *Node) walkGroup(group uint32, g *raft.Group) {
+	ctx, cancel := context.WithTimeout(n.life, walkTimeout)
+	defer cancel()
+	for ctx.Err() == nil && g.Leading() {
+		step := n.nextStep(ctx, group, g)
+		if step.Action == cluster.Done || step.Action == cluster.Wait {
+			n.log.Debug("replica step", "group", group, "action", step.Action, "reason", step.Reason)
+			return
+		}
+		n.log.Info("replica step", "group", group, "action", step.Action, "replica", step.Replica, "reason", step.Reason)
+		if err := take(ctx, g, step); err != nil {
+			n.log.Warn("replica step failed", "group", group, "action", step.Action, "replica", step.Replica, "error", err)
+			return
+		}
+	}
+}
+
+// nextStep asks the group's replicas how far they are, and decides.
+func (n *Node) nextStep(ctx context.Context, group uint32, g *raft.Group) cluster.Step {
+	m := n.maps.view.Map()
+	desired, preferred := m.Wanted(group)
+	actual := g.Membership()
+	progress := n.progress(ctx, group, actual)
+	commit := g.Commit()
+	return cluster.Walk(desired, cluster.Membership(actual), cluster.Local{
+		Self: n.roster.id(group), Preferred: preferred,
+		Up: func(replica string) bool {
+			_, ok := progress[replica]
+			return ok
+		},
+		CaughtUp: func(replica string) bool { return progress[replica]+caughtUpEntries >= commit },
+	})
+}
+
+// progress is the applied index of each replica that answers.
+func (n *Node) progress(ctx context.Context, group uint32, members raft.Membership) map[string]uint64 {
+	type answer struct {
+		replica string
+		applied uint64
+		ok      bool
+	}
+	all := append(append([]string(nil), members.Voters...), members.Learners...)
+	answers := make(chan answer, len(all))
+	for _, replica := range all {
+		go func() {
+			a := answer{replica: replica}
+			if node, ok := cluster.NodeOf(replica); ok {
+				if s, err := n.statusOf(ctx, node); err == nil {
+					if at := s.group(group); at != nil && at.Replica == replica {
+						a.applied, a.ok = at.Applied, true
+					}
+				}
+			}
+			answers <- a
+		}()
+	}
+	progress := make(map[string]uint64)
+	for range all {
+		if a := <-answers; a.ok {
+			progress[a.replica] = a.applied
+		}
+	}
+	return progress
+}
+
+// take does one step.
+func take(ctx context.Context, g *raft.Group, step cluster.Step) error {
+	switch step.Action {
+	case cluster.AddLearner:
+		return g.AddLearner(ctx, step.Replica)
+	case cluster.Promote:
+		return g.Promote(ctx, step.Replica)
+	case cluster.Transfer:
+		return g.TransferLeadership(ctx, step.Replica)
+	case cluster.Remove:
+		return g.Remove(ctx, step.Replica)
+	}
+	return nil
+}
+
+// Pace of planning.
+const (
+	planInterval = time.Second
+	planTimeout  = 10 * time.Second
+	// movesMax is how many shards are in motion at once: each copies its state over the
+	// network and writes it to a disk that also serves.
+	movesMax = 2
+)
+
+// plan is the task that moves the map towards where shards belong, on the node that leads
+// the map's group.
+func (n *Node) plan() {
+	tick := time.NewTicker(planInterval)
+	defer tick.Stop()
+	down := make(map[uint32]time.Time)
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-tick.C:
+		}
+		g := n.maps.group.Load()
+		if g == nil || !g.Leading() || n.hub == nil {
+			clear(down)
+			continue
+		}
+		ctx, cancel := context.WithTimeout(n.life, planTimeout)
+		n.planOnce(ctx, down)
+		cancel()
+	}
+}
+
+// planOnce makes the next changes of the map. down is since when nodes do not answer.
+func (n *Node) planOnce(ctx context.Context, down map[uint32]time.Time) {
+	m := n.maps.view.Map()
+	for _, change := range cluster.Plan(m, n.clusterStatus(ctx, m, down), movesMax) {
+		if _, err := n.maps.machine.Propose(ctx, change); err != nil {
+			n.log.Info("a planned change of the map was not made", "change", change, "error", err)
+			return
+		}
+	}
+}
+
+// clusterStatus is what the planner wants to know of the cluster as it is.
+func (n *Node) clusterStatus(ctx context.Context, m *cluster.Map, down map[uint32]time.Time) cluster.Status {
+	now := time.Now()
+	all := n.statuses(ctx, m)
+	status := cluster.Status{
+		Down: make(map[uint32]time.Duration), Groups: make(map[uint32]cluster.Membership), Random: random64,
+		ReplaceAfter: n.config.ReplaceAfter,
+	}
+	for i := range m.Nodes {
+		d := &m.Nodes[i]
+		if _, answers := all[d.Number]; answers || d.State == cluster.Removed {
+			delete(down, d.Number)
+			continue
+		}
+		if _, known := down[d.Number]; !known {
+			down[d.Number] = now
+		}
+		status.Down[d.Number] = now.Sub(down[d.Number])
+	}
+	for _, s := range all {
+		for i := range s.Groups {
+			if g := &s.Groups[i]; g.Leading {
+				status.Groups[g.Group] = cluster.Membership{Voters: g.Voters, Learners: g.Learners}
+			}
+		}
+	}
+	return status
+}
