@@ -13,51 +13,68 @@ import (
 
 	"parley/engine/admin"
 	"parley/engine/auth"
+	"parley/engine/cluster"
 	"parley/engine/delivery"
 	"parley/engine/reactor"
 	"parley/engine/router"
-	"parley/engine/shard"
 	"parley/raft"
+	"parley/raft/link"
 	"parley/storage"
-	"parley/wire"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A Node is a whole Parley server: stores, shards, event loops and the operator's door.
+// A Node is a whole Parley server: stores, shards, event loops, links to other nodes and
+// the operator's door.
 type Node struct {
-	config    Config
-	log       *slog.Logger
-	directory *storage.Directory
-	identity  identity
-	keys      *auth.Keys
-	store     *storage.Store
-	raft      *raft.Node
-	table     *router.Table
-	routes    []*route
-	sessions  *delivery.Directory
-	readers   *readers
-	server    Server
+	config      Config
+	log         *slog.Logger
+	directory   *storage.Directory
+	identity    identity
+	keys        *auth.Keys
+	store       *storage.Store
+	raft        *raft.Node
+	roster      *roster
+	maps        *mapKeeper
+	leaders     *leaders
+	hub         *link.Hub // nil: a node alone
+	linkAddress string
+	fetches     chan uint32 // nodes that have shown a newer map
+	listings    *listings
+	table       *router.Table
+	routes      []*route
+	sessions    *delivery.Directory
+	readers     *readers
+	server      Server
 	// loops are the server's. They are set before it serves, while effects already flow.
 	loops     atomic.Pointer[[]Loop]
 	admin     *admin.Server
 	metrics   *metrics
 	diskFull  atomic.Bool
 	draining  atomic.Bool
-	stop      chan struct{} // closed when the node closes
+	leaving   atomic.Bool     // the cluster map wants this node to go
+	life      context.Context // ends when the node closes
+	cancel    context.CancelFunc
+	stop      <-chan struct{} // of life
 	tasks     sync.WaitGroup
 	closeOnce sync.Once
 	closeErr  error
 }
 
-// Open starts a node: when it returns, every shard is led and clients are served. With
-// Config.Listen empty it serves nobody, which is what offline commands need.
+// Open starts a node: when it returns, clients are served. A node alone leads every shard
+// by then; one of several may still wait for others. With Config.Listen empty it serves
+// nobody, which is what offline commands need.
 func Open(ctx context.Context, c Config) (*Node, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, log: c.Logger, sessions: delivery.NewDirectory(), stop: make(chan struct{})}
-	for _, step := range []func(context.Context) error{n.openData, n.openShards, n.awaitLeaders, n.listen, n.openAdmin} {
+	n := &Node{config: c, log: c.Logger, sessions: delivery.NewDirectory(), fetches: make(chan uint32, 1), listings: newListings()}
+	n.life, n.cancel = context.WithCancel(context.Background())
+	n.stop = n.life.Done()
+	n.leaders = newLeaders(func() uint32 { return n.identity.Number }, n.announce, n.leaderChanged)
+	for _, step := range []func(context.Context) error{
+		n.openData, n.openLinks, n.join, n.openStores, n.openMapGroup, n.openShards, n.openPeers, n.awaitLeaders, n.listen, n.openAdmin,
+	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -69,13 +86,24 @@ func (n *Node) openData(context.Context) (err error) {
 	if n.directory, err = storage.OpenDirectory(n.config.Data, n.config.FS); err != nil {
 		return err
 	}
-	if n.identity, err = openIdentity(n.directory, n.config.Shards); err != nil {
+	joins := n.config.Cluster != nil && len(n.config.Cluster.Join) > 0
+	if n.identity, err = openIdentity(n.directory, n.config.Shards, joins); err != nil {
 		return err
+	}
+	if n.identity.Number == 0 && !joins {
+		return fmt.Errorf("%w: this data directory waits to join a cluster: say which nodes to join", ErrJoin)
+	}
+	n.checkDisk()
+	return n.openMaps()
+}
+
+func (n *Node) openStores(context.Context) (err error) {
+	if others := len(n.others()); others > 0 && n.hub == nil {
+		return fmt.Errorf("%w: this data directory is of node %d of a cluster of %d: it needs an address for links to the others", ErrConfig, n.identity.Number, others+1)
 	}
 	if n.keys, err = n.openKeys(); err != nil {
 		return err
 	}
-	n.checkDisk()
 	n.store, err = storage.Open(storage.Options{
 		Path: n.directory.Path("state"), FS: n.config.FS, Logger: n.log, Fatal: n.config.Fatal,
 		BufferBytesMax: n.config.BufferBytesMax, FlushInterval: n.config.FlushInterval, CacheBytes: n.config.CacheBytes,
@@ -83,36 +111,86 @@ func (n *Node) openData(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.raft, err = raft.Open(raft.Options{
-		Path: n.directory.Path("log"), FS: n.config.FS, Server: n.identity.Replica, Logger: n.log, Fatal: n.config.Fatal,
-	})
+	o := raft.Options{Path: n.directory.Path("log"), FS: n.config.FS, Server: n.identity.Replica, Logger: n.log, Fatal: n.config.Fatal}
+	if n.hub != nil {
+		o.Network = n.hub.Network()
+	}
+	if n.raft, err = raft.Open(o); err != nil {
+		return err
+	}
+	if n.hub != nil {
+		n.raft.Suspect(n.suspects)
+	}
+	founding := make(map[uint32]string)
+	if n.identity.Number == 1 {
+		founding[cluster.MapGroup] = cluster.NewReplica(1, random64()).ID
+		for i := range n.identity.Shards {
+			founding[uint32(i)] = n.identity.Replica
+		}
+	}
+	n.roster, err = openRoster(n.directory, founding)
 	return err
 }
 
-func (n *Node) openShards(context.Context) (err error) {
+// suspects tells the Raft groups whether nothing is heard of a replica's node.
+func (n *Node) suspects(replica string) bool {
+	node, ok := cluster.NodeOf(replica)
+	return ok && n.hub.Silent(node)
+}
+
+// founders are the voters that a group begins with on the node that founds it; nil for a
+// replica that a leader adds.
+func (n *Node) founders(group uint32, id string) []string {
+	if group == cluster.MapGroup && n.identity.Number == 1 && !n.maps.view.Map().Founded() || group != cluster.MapGroup && id == n.identity.Replica {
+		return []string{id}
+	}
+	return nil
+}
+
+// openMapGroup starts this node's replica of the map's group, if it keeps one, and founds
+// the cluster if there is none yet.
+func (n *Node) openMapGroup(ctx context.Context) error {
+	id := n.roster.id(cluster.MapGroup)
+	if id == "" {
+		return nil
+	}
+	if err := n.maps.start(ctx, id, n.founders(cluster.MapGroup, id)); err != nil {
+		return err
+	}
+	return n.found(ctx)
+}
+
+func (n *Node) openShards(ctx context.Context) (err error) {
 	if n.table, err = router.NewTable(n.identity.Shards); err != nil {
 		return err
 	}
 	n.readers = newReaders(n.config.Readers, ReadQueueMax)
 	n.metrics = newMetrics(n)
-	n.routes = newRoutes(n.table)
+	n.routes = n.newRoutes()
 	// All shards are there before the first group starts: what one has for another is
 	// delivered as soon as it leads.
+	var here []*route
 	for _, r := range n.routes {
+		if n.roster.id(r.id) == "" {
+			continue
+		}
 		if err := n.openShard(r); err != nil {
 			return fmt.Errorf("engine: shard %d: %w", r.id, err)
 		}
+		here = append(here, r)
 	}
-	return n.startGroups()
+	return n.startGroups(ctx, here)
 }
 
-// startGroups starts all groups side by side: each replays its log, on as many cores as there are.
-func (n *Node) startGroups() error {
-	errs := make([]error, len(n.routes))
+// startGroups starts groups side by side: each replays its log, on as many cores as there
+// are.
+func (n *Node) startGroups(ctx context.Context, routes []*route) error {
+	errs := make([]error, len(routes))
 	var starting sync.WaitGroup
-	for i, r := range n.routes {
+	for i, r := range routes {
 		starting.Go(func() {
-			if err := n.startGroup(r); err != nil {
+			id := n.roster.id(r.id)
+			if err := n.startGroup(ctx, r, id, n.founders(r.id, id)); err != nil {
 				errs[i] = fmt.Errorf("engine: shard %d: %w", r.id, err)
 			}
 		})
@@ -121,43 +199,38 @@ func (n *Node) startGroups() error {
 	return errors.Join(errs...)
 }
 
-func (n *Node) openShard(r *route) error {
-	state, err := n.store.Shard(r.id, r.slots.First, r.slots.Last)
-	if err != nil {
-		return err
+// openPeers begins to talk to the other nodes.
+func (n *Node) openPeers(context.Context) error {
+	if n.hub == nil {
+		return nil
 	}
-	s, err := shard.Open(shard.Config{
-		ID: r.id, First: r.slots.First, Last: r.slots.Last, Store: state, Nonce: random64(),
-		Now:     func() wire.Time { return wire.TimeOf(n.config.Now()) },
-		Sink:    n,
-		Deliver: n.deliverCommand,
-		Logger:  n.log,
-	})
-	if err != nil {
-		return err
+	n.handle()
+	for _, task := range []func(){n.host, n.walk, n.plan, n.announcer, n.fetcher, n.attachListed} {
+		n.tasks.Go(task)
 	}
-	r.local.Store(&replica{Shard: s})
+	n.connect(n.maps.view.Map())
+	n.maps.wake()
 	return nil
 }
 
-func (n *Node) startGroup(r *route) error {
-	s := r.local.Load().Shard
-	group, err := n.raft.Start(context.Background(), raft.GroupConfig{ID: r.id, Machine: s, Source: s, Servers: []string{n.identity.Replica}})
-	if err != nil {
-		return err
-	}
-	r.local.Store(&replica{Shard: s, group: group})
-	s.Attach(group.Kick)
-	s.Kick() // for what came to the queue before
-	return nil
-}
+// leadersWait is how long a node of several waits for leaders before it serves anyway:
+// clients are then told to try again.
+const leadersWait = 10 * time.Second
 
-// awaitLeaders waits until every shard takes commands: the log was replayed.
+// awaitLeaders waits until every shard takes commands.
 func (n *Node) awaitLeaders(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for _, r := range n.local() {
-		for !r.group.Leading() {
+	start := time.Now()
+	for _, r := range n.routes {
+		for {
+			if _, ok := n.leaders.of(r.id); ok {
+				break
+			}
+			if n.hub != nil && time.Since(start) > leadersWait {
+				n.log.Warn("clients are served before every shard has a leader", "shard", r.id)
+				return nil
+			}
 			select {
 			case <-ctx.Done():
 				return fmt.Errorf("engine: waiting for the shards' leaders: %w", ctx.Err())
@@ -202,42 +275,10 @@ func (n *Node) allLoops() []Loop {
 	return nil
 }
 
-// deliverCommand proposes a command at the shard that owns a slot.
-func (n *Node) deliverCommand(target wire.Slot, command []byte) <-chan error {
-	return n.replicaOf(target).Receive(command)
-}
-
 // post hands an item to the loop of a session.
 func (n *Node) post(h reactor.Handle, item any) {
 	if loops := n.allLoops(); h.Loop() < len(loops) {
 		loops[h.Loop()].Post(item)
-	}
-}
-
-// Effects implements shard.Sink: each loop gets what concerns its sessions.
-func (n *Node) Effects(e *shard.Effects) {
-	loops := n.allLoops()
-	if len(loops) == 0 {
-		return
-	}
-	loopOf := func(handle uint64) int { return reactor.Handle(handle).Loop() }
-	for i, batch := range delivery.Plan(e, n.sessions, len(loops), loopOf) {
-		if batch != nil {
-			loops[i].Post(batch)
-		}
-	}
-	for i := range e.Listed {
-		n.listed(e.Listed[i])
-	}
-}
-
-// listed tells a user's sessions of a conversation that came to the user's list: a sync
-// that looked at the list before could not know of it. The row is there because of the
-// first message, so this much is sure; a page of the history says how far it reaches.
-func (n *Node) listed(l shard.ListedEffect) {
-	for _, entry := range n.sessions.Append(nil, l.User) {
-		h := reactor.Handle(entry.Handle)
-		n.post(h, headItem{handle: h, head: wire.Head{Ref: l.Conversation.Ref(l.User), Sequence: 1, Revision: 1}})
 	}
 }
 
@@ -300,6 +341,7 @@ func (n *Node) Drain(ctx context.Context) error {
 	for _, l := range n.allLoops() {
 		l.Post(drainItem{})
 	}
+	n.handOver(ctx)
 	ctx, cancel := context.WithTimeout(ctx, n.config.DrainSpread+time.Second)
 	defer cancel()
 	if err := n.server.Drain(ctx); err == nil {
@@ -319,7 +361,7 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) close() error {
-	close(n.stop)
+	n.cancel()
 	var errs []error
 	done := func(err error) { errs = append(errs, err) }
 	if n.admin != nil {
@@ -332,11 +374,17 @@ func (n *Node) close() error {
 	if n.raft != nil {
 		done(n.raft.Close()) // reads that wait for authorization end
 	}
+	if n.hub != nil {
+		done(n.hub.Close())
+	}
 	if n.readers != nil {
 		n.readers.close()
 	}
 	for _, r := range n.local() {
 		done(r.Shard.Close())
+	}
+	if n.maps != nil {
+		n.maps.machine.Close()
 	}
 	if n.store != nil {
 		done(n.store.Close())
