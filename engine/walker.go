@@ -63,26 +63,11 @@ func running(done chan struct{}) bool {
 // walked tells, without asking anybody, that a group is where it should be.
 func (n *Node) walked(group uint32, g *raft.Group) bool {
 	desired, preferred := n.maps.view.Map().Wanted(group)
-	actual := g.Membership()
-	if len(actual.Learners) > 0 || len(actual.Voters) != len(desired) {
-		return false
-	}
-	for _, r := range desired {
-		if !contains(actual.Voters, r.ID) {
-			return false
-		}
-	}
-	return preferred == 0 || preferred == n.identity.Number
+	return cluster.Settled(desired, membership(g)) && (preferred == 0 || preferred == n.identity.Number)
 }
 
-func contains(list []string, one string) bool {
-	for _, s := range list {
-		if s == one {
-			return true
-		}
-	}
-	return false
-}
+// membership is a group's Raft configuration as the planner has it.
+func membership(g *raft.Group) cluster.Membership { return cluster.Membership(g.Membership()) }
 
 // walkGroup takes steps until there is nothing to do, or something to wait for.
 func (n *Node) walkGroup(group uint32, g *raft.Group) {
@@ -98,6 +83,9 @@ func (n *Node) walkGroup(group uint32, g *raft.Group) {
 		if err := take(ctx, g, step); err != nil {
 			n.log.Warn("replica step failed", "group", group, "action", step.Action, "replica", step.Replica, "error", err)
 			return
+		}
+		if step.Action == cluster.Transfer {
+			return // another node goes on
 		}
 	}
 }
