@@ -113,3 +113,76 @@ func TestThreeNodesChat(t *testing.T) {
 		}
 	}
 }
+
+// A leader's node dies without a word: sends and pushes go on at the other nodes, nothing
+// is lost or doubled, and the node takes part again when it is back.
+func TestALeadersNodeDies(t *testing.T) {
+	nodes := startCluster(t, 3)
+	ada, bob := user(t, nodes[0], "ada"), user(t, nodes[0], "bob")
+	victim := nodes[2]
+	// Names are tried until the conversation is led by the victim.
+	names := []string{"ada", "bob"}
+	for i := 0; ; i++ {
+		leader, _ := nodes[0].leaders.of(nodes[0].routeOf(wire.DirectRef(bob).Conversation(ada).Slot()).id)
+		if leader == victim.identity.Number {
+			break
+		}
+		names[1] = fmt.Sprint("bob", i)
+		bob = user(t, nodes[0], names[1])
+	}
+	a, _ := live(t, nodes[0], names[0], 1, 1)
+	b, _ := live(t, nodes[1], names[1], 1, 2)
+	ref := wire.DirectRef(bob)
+	a.text(ref, 1, "before")
+	a.until(wire.TypeSent)
+	listed(t, nodes[0], bob, 1)
+	if err := victim.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for counter := uint64(2); counter <= 5; counter++ {
+		sendUntilSent(t, a, ref, counter, fmt.Sprint("after ", counter))
+	}
+	for seen := uint64(0); seen < 5; {
+		m, err := wire.ParseMessage(b.until(wire.TypeMessage))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = max(seen, m.Sequence)
+	}
+	page := b.history(wire.History{Ref: wire.DirectRef(ada), Mode: wire.HistoryBackward})
+	if len(page.Messages) != 5 {
+		t.Fatalf("%d messages, want 5: %+v", len(page.Messages), page)
+	}
+	for i, m := range page.Messages {
+		if m.Sequence != uint64(i+1) {
+			t.Errorf("message %d has the sequence %d", i, m.Sequence)
+		}
+	}
+}
+
+// sendUntilSent sends under one counter until it is acknowledged, as clients do.
+func sendUntilSent(t *testing.T, r *raw, ref wire.Ref, counter uint64, text string) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		r.text(ref, counter, text)
+		for {
+			f, err := r.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Type == wire.TypeSent {
+				return
+			}
+			if f.Type == wire.TypeError {
+				e, err := wire.ParseError(f)
+				if err != nil || e.Code.Class() != 1 {
+					t.Fatalf("refused: %+v, %v", e, err)
+				}
+				break
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("not acknowledged in time")
+}
