@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"parley/raft"
 	"parley/wire"
 )
 
@@ -126,12 +127,8 @@ type Replica struct {
 	ID   string `json:"id"`
 }
 
-// A Membership is the Raft configuration of a group as it is. It has the fields of
-// raft.Membership.
-type Membership struct {
-	Index            uint64
-	Voters, Learners []string
-}
+// A Membership is the Raft configuration of a group as it is.
+type Membership = raft.Membership
 
 // NewReplica names a new copy of a group on a node. The random number must not have been
 // used before: a wiped copy under its old id could forget a vote.
