@@ -196,16 +196,20 @@ func (m *Map) remove(number uint32, down []uint32) error {
 }
 
 // survives checks that every group that a node is part of has a majority without it.
-// voters, if not nil, tells who votes in a group as it is.
-func (m *Map) survives(number uint32, down []uint32, voters func(group uint32) []string) error {
+// groups, if not nil, are the configurations of all groups as they are.
+func (m *Map) survives(number uint32, down []uint32, groups map[uint32]Membership) error {
 	var lost []string
 	examine := func(group uint32, name string) {
-		if text := m.short(number, down, m.replicasOf(group)); text != "" {
-			lost = append(lost, name+" "+text)
-		} else if voters != nil {
-			if text := m.short(number, down, replicasOf(voters(group))); text != "" {
-				lost = append(lost, name+" "+text+", as it is now")
+		text := m.short(number, down, m.replicasOf(group))
+		if text == "" && groups != nil {
+			if actual, known := groups[group]; !known {
+				text = "has no leader now, so that nobody knows what it depends on"
+			} else if text = m.short(number, down, replicasOf(actual.Voters)); text != "" {
+				text += ", as it is now"
 			}
+		}
+		if text != "" {
+			lost = append(lost, name+" "+text)
 		}
 	}
 	examine(MapGroup, "the map's group")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 )
 
 // Reasons for refusing a join, beside those for refusing the change that it becomes.
@@ -118,43 +119,70 @@ func (r *JoinRequest) node() Node {
 	}
 }
 
-// Admit decides on a join whose token was checked: it is the change to propose, and the
-// answer to the join is the result of that change. silent tells which nodes cannot be
-// reached: a new folder at the address of a silent node replaces it, for its data is gone.
+// Admit is [Admission] for one who knows only which nodes are silent: what the groups are
+// while replicas move is not looked at.
 func Admit(m *Map, r *JoinRequest, silent func(node uint32) bool) (Change, error) {
-	if !m.Founded() {
-		return nil, ErrNotFounded
-	}
-	if r.Cluster != 0 && r.Cluster != m.Cluster {
-		return nil, fmt.Errorf("%w: %d, this is %d; start the node with an empty folder", ErrOtherCluster, r.Cluster, m.Cluster)
-	}
-	if r.Version < m.ClusterVersion || r.VersionMin > m.ClusterVersion {
-		return nil, fmt.Errorf("%w: the cluster is at version %d, the node's program can work at %d to %d", ErrVersion, m.ClusterVersion, r.VersionMin, r.Version)
-	}
-	if r.Number != 0 {
-		if n := m.Node(r.Number); n == nil || n.State == Removed {
-			return nil, fmt.Errorf("%w: node %d; empty its data folder to let it join as a new node", ErrRemoved, r.Number)
-		} else if n.Identity != r.Identity {
-			return nil, fmt.Errorf("%w: it says that it is node %d, which has another folder", ErrDuplicateNode, r.Number)
+	status := Status{Down: make(map[uint32]time.Duration)}
+	for i := range m.Nodes {
+		if n := &m.Nodes[i]; n.State != Removed && silent(n.Number) {
+			status.Down[n.Number] = 0
 		}
+	}
+	return Admission(m, r, status)
+}
+
+// Admission decides on a join whose token was checked: it is the change to propose, and
+// the answer to the join is the result of that change. A new folder at the address of a
+// node that is down replaces that node, for its data is gone.
+func Admission(m *Map, r *JoinRequest, status Status) (Change, error) {
+	if err := admissible(m, r); err != nil {
+		return nil, err
 	}
 	for i := range m.Nodes {
 		n := &m.Nodes[i]
-		if n.State == Removed {
+		if _, down := status.Down[n.Number]; !down || n.State == Removed {
 			continue
 		}
-		if n.Identity == r.Identity && n.Address != r.Address && silent(n.Number) {
-			return SetNode{Number: n.Number, Address: &r.Address}, nil
+		if n.Identity == r.Identity && n.Address != r.Address {
+			return SetNode{Number: n.Number, Address: &r.Address}, nil // it has moved
 		}
-		if n.Identity != r.Identity && n.Address == r.Address && silent(n.Number) {
-			return replacement(m, n, r, silent), nil
+		if n.Identity != r.Identity && n.Address == r.Address {
+			return replacement(m, n, r, status)
 		}
 	}
 	return AddNode{Node: r.node()}, nil
 }
 
+// admissible checks what does not depend on who answers.
+func admissible(m *Map, r *JoinRequest) error {
+	if !m.Founded() {
+		return ErrNotFounded
+	}
+	if r.Cluster != 0 && r.Cluster != m.Cluster {
+		return fmt.Errorf("%w: %d, this is %d; start the node with an empty folder", ErrOtherCluster, r.Cluster, m.Cluster)
+	}
+	if r.Version < m.ClusterVersion || r.VersionMin > m.ClusterVersion {
+		return fmt.Errorf("%w: the cluster is at version %d, the node's program can work at %d to %d", ErrVersion, m.ClusterVersion, r.VersionMin, r.Version)
+	}
+	if r.Number == 0 {
+		return nil
+	}
+	n := m.Live(r.Number)
+	switch {
+	case n == nil:
+		return fmt.Errorf("%w: node %d; empty its data folder to let it join as a new node", ErrRemoved, r.Number)
+	case n.Identity != r.Identity:
+		return fmt.Errorf("%w: it says that it is node %d, which has another folder", ErrDuplicateNode, r.Number)
+	}
+	return nil
+}
+
 // replacement takes a node in for one at the same address, with what that one was given.
-func replacement(m *Map, old *Node, r *JoinRequest, silent func(node uint32) bool) Change {
+func replacement(m *Map, old *Node, r *JoinRequest, status Status) (Change, error) {
+	down := status.down(m)
+	if err := m.survives(old.Number, down, status.Groups); err != nil {
+		return nil, err
+	}
 	n := r.node()
 	if n.Name == "" {
 		n.Name = old.Name
@@ -165,16 +193,5 @@ func replacement(m *Map, old *Node, r *JoinRequest, silent func(node uint32) boo
 	if n.Weight == 0 {
 		n.Weight = old.Weight
 	}
-	return ReplaceNode{Old: old.Number, Node: n, Down: silentNodes(m, silent)}
-}
-
-// silentNodes lists the live nodes that cannot be reached.
-func silentNodes(m *Map, silent func(node uint32) bool) []uint32 {
-	var down []uint32
-	for i := range m.Nodes {
-		if n := &m.Nodes[i]; n.State != Removed && silent(n.Number) {
-			down = append(down, n.Number)
-		}
-	}
-	return down
+	return ReplaceNode{Old: old.Number, Node: n, Down: down}, nil
 }

@@ -322,18 +322,27 @@ func (p *planner) planLeaders() {
 	}
 }
 
+// down lists the live nodes that do not answer.
+func (s *Status) down(m *Map) []uint32 {
+	var down []uint32
+	for i := range m.Nodes {
+		n := &m.Nodes[i]
+		if _, is := s.Down[n.Number]; is && n.State != Removed {
+			down = append(down, n.Number)
+		}
+	}
+	return down
+}
+
 // NewRemoval makes the change that removes a node, having looked at what the groups are:
-// replicas on nodes that are down do not count for a majority.
+// replicas on nodes that are down do not count for a majority, and a group that nobody
+// speaks for could depend on the node.
 func NewRemoval(m *Map, number uint32, status Status) (RemoveNode, error) {
 	if m.Node(number) == nil {
 		return RemoveNode{}, fmt.Errorf("%w: %d", ErrUnknownNode, number)
 	}
-	down := silentNodes(m, func(node uint32) bool {
-		_, is := status.Down[node]
-		return is
-	})
-	err := m.survives(number, down, func(group uint32) []string { return status.Groups[group].Voters })
-	if err != nil {
+	down := status.down(m)
+	if err := m.survives(number, down, status.Groups); err != nil {
 		return RemoveNode{}, err
 	}
 	return RemoveNode{Number: number, Down: down, Epoch: m.Epoch}, nil
