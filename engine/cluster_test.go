@@ -24,11 +24,11 @@ func startCluster(t *testing.T, count int) []*Node {
 
 func joinCluster(t *testing.T, member *Node) *Node {
 	t.Helper()
-	token, err := member.Invite(time.Hour)
+	invitation, err := member.Invite(context.Background(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, Config{Cluster: &ClusterConfig{Listen: "127.0.0.1:0", Join: []string{member.linkAddress}, Token: token}})
+	return start(t, Config{Cluster: &ClusterConfig{Listen: "127.0.0.1:0", Join: []string{member.linkAddress}, Token: invitation.Token}})
 }
 
 // placed tells whether every shard is where the map wants it, with so many copies.

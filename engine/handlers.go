@@ -62,6 +62,12 @@ func localError(err error) error {
 	return err
 }
 
+// isRefused tells whether another node refused for good.
+func isRefused(err error) bool {
+	var remote *link.RemoteError
+	return errors.As(err, &remote) && remote.Code == codeRefused
+}
+
 // call asks another node.
 func (n *Node) call(ctx context.Context, node uint32, kind link.Kind, payload []byte) ([]byte, error) {
 	if n.hub == nil {
@@ -173,11 +179,6 @@ func (n *Node) mapAt(ctx context.Context, epoch uint64) (*cluster.Map, error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-// Invite makes a token with which a node can join, good for a lifetime.
-func (n *Node) Invite(lifetime time.Duration) (string, error) {
-	return n.keys.SignInvitation(n.config.Now(), lifetime)
 }
 
 // serveCommand proposes a command of another shard.

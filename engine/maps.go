@@ -174,7 +174,7 @@ func (n *Node) propose(ctx context.Context, change cluster.Change) (cluster.Resu
 	if !ok || leader == n.identity.Number {
 		return cluster.Result{}, errNoLeader
 	}
-	answer, err := n.hub.Call(ctx, leader, callPropose, cluster.AppendChange(nil, change))
+	answer, err := n.call(ctx, leader, callPropose, cluster.AppendChange(nil, change))
 	if err != nil {
 		return cluster.Result{}, err
 	}

@@ -10,10 +10,6 @@ import (
 	"parley/raft/link"
 )
 
-func newNode() *cobra.Command {
-	return group("node", "Manage the nodes of a cluster", newNodeCert())
-}
-
 func newNodeCert() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cert",

@@ -82,6 +82,7 @@ func (s *Server) socketHandler() http.Handler {
 	mux.HandleFunc("POST /v1/flush", func(w http.ResponseWriter, r *http.Request) {
 		answer(s, w, r, s.flush)
 	})
+	s.routeCluster(mux)
 	return mux
 }
 

@@ -16,8 +16,9 @@ import (
 	"parley/wire"
 )
 
-// responseBytesMax bounds an answer of the socket: the longest is a token.
-const responseBytesMax = 64 << 10
+// responseBytesMax bounds an answer of the socket: the longest is the list of 1,024
+// nodes.
+const responseBytesMax = 4 << 20
 
 // A Client talks to the operator's socket of a server on this machine. Any goroutine
 // may use it. It is an Operator.

@@ -37,6 +37,7 @@ var kinds = []struct {
 	{"bad_password", http.StatusBadRequest, auth.ErrBadPassword},
 	{"bad_lifetime", http.StatusBadRequest, auth.ErrLifetime},
 	{"bad_device", http.StatusBadRequest, wire.ErrBadID},
+	{"refused", http.StatusConflict, ErrRefused},
 	{"bad_request", http.StatusBadRequest, errBadRequest},
 }
 
