@@ -15,8 +15,8 @@ type Sink interface {
 //
 // Sent and Refused are answers to those who wait for what this replica proposed, each
 // exactly once. The rest concerns whoever is attached, and may repeat what a sync has
-// told already. Batches follow each other without a gap: one begins where the last ended,
-// unless a snapshot has replaced the state in between.
+// told already. Batches follow each other without a gap: one begins where the last ended.
+// Only one that follows a snapshot begins beyond; it is empty and ends where it begins.
 type Effects struct {
 	Shard    uint32
 	Previous uint64 // index of the last batch told before

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"reflect"
 	"testing"
 
@@ -100,5 +101,31 @@ func TestTellAlwaysTellsEveryBatch(t *testing.T) {
 			t.Fatalf("entry %d told %+v after %d", entry.Index, told, previous)
 		}
 		previous = entry.Index
+	}
+}
+
+// A snapshot is told at once, as a gap: what it stands for was never told here, and no
+// batch may follow that shows it.
+func TestInstallTellsTheGap(t *testing.T) {
+	leader := newReplica(t, 1, 0, wire.Slots-1)
+	leader.lead()
+	leader.send(firstMessage(wire.DirectConversation(1, 2), 1))
+	leader.run()
+	leader.flush()
+	export, err := leader.shard.Export(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	follower := newReplica(t, 1, 0, wire.Slots-1)
+	follower.shard.config.TellAlways, follower.shard.machine.tell = true, true
+	if err := follower.shard.Install(export.Record, export.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if err := export.Reader.Close(); err != nil {
+		t.Error(err)
+	}
+	told := follower.sink.take()
+	if len(told) != 1 || told[0].Previous != 1 || told[0].Index != 1 || !told[0].Empty() {
+		t.Fatalf("told %+v, want nothing from 1 to 1", told)
 	}
 }

@@ -19,8 +19,8 @@ func (s *Shard) Export(ctx context.Context) (*raft.Export, error) {
 }
 
 // Install implements raft.Machine: the state on disk is replaced, and all that was
-// remembered of the old one is forgotten. Whoever follows the effects sees the gap by
-// Effects.Previous of the next batch.
+// remembered of the old one is forgotten. Whoever follows the effects is told at once, by
+// a batch of nothing that begins where the new state ends: another one may never come.
 func (s *Shard) Install(record raft.Record, source io.Reader) error {
 	if s.failed != nil {
 		return s.failed
@@ -35,6 +35,7 @@ func (s *Shard) Install(record raft.Record, source io.Reader) error {
 		s.failed = fmt.Errorf("shard %d: load what was installed: %w", s.config.ID, err)
 		return s.failed
 	}
+	m.effects = &Effects{Shard: m.id, Previous: m.told, Index: m.told}
 	s.publish()
 	return nil
 }
