@@ -27,7 +27,8 @@ type Machine struct {
 	name    string
 	network *Network
 	random  *rand.Rand
-	setup   func(*engine.Config) // what the run wants of the node
+	setup   func(*engine.Config)  // what the run wants of the node
+	cluster *engine.ClusterConfig // without its listener and dialler; nil: the node is alone
 	log     func(format string, args ...any)
 	logger  *slog.Logger
 
@@ -108,9 +109,11 @@ func (l *life) run() {
 		defer cancel()
 		config := engine.Config{Data: "data", FS: l.disk, Serve: Serve(listener, 2, l.gate), Fatal: l.fatal, Logger: m.logger, Now: m.now}
 		m.setup(&config)
-		l.disk.SetOpening(l.fatal)
-		l.node, err = engine.Open(ctx, config)
-		l.disk.SetOpening(nil)
+		if err = l.link(&config); err == nil {
+			l.disk.SetOpening(l.fatal)
+			l.node, err = engine.Open(ctx, config)
+			l.disk.SetOpening(nil)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,6 +127,30 @@ func (l *life) run() {
 	}
 	m.signal()
 }
+
+// link makes the node one of several, if it is to be.
+func (l *life) link(config *engine.Config) error {
+	if l.machine.cluster == nil {
+		return nil
+	}
+	c := *l.machine.cluster
+	listener, err := l.host.Listen(linkPort)
+	if err != nil {
+		return err
+	}
+	c.Name, c.Listener, c.Dial = l.machine.name, listener, l.host.Dial
+	c.Advertise = listener.Addr().String()
+	config.Cluster = &c
+	return nil
+}
+
+// Join makes the machine's nodes part of a cluster: that of other nodes, or its own.
+func (m *Machine) Join(others []string, token string) {
+	m.cluster = &engine.ClusterConfig{Join: others, Token: token}
+}
+
+// LinkAddress is where other nodes find the node.
+func (m *Machine) LinkAddress() string { return fmt.Sprintf("%s:%d", m.name, linkPort) }
 
 // signal tells whoever waits for a change. mu is held.
 func (m *Machine) signal() {

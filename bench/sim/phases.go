@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
+	"parley/engine/admin"
 	"parley/engine/router"
 	"parley/wire"
 	"parley/wire/client"
@@ -69,6 +71,13 @@ func (w *world) inflict(s Step) {
 			}
 		}
 		m.Hold(s.For / 4)
+	case FaultBlackout:
+		for _, m := range w.machines {
+			m.Hold(s.For / 4)
+			m.Crash(true)
+		}
+	case FaultTransfer:
+		w.transfer(s)
 	case FaultPause:
 		m.Pause(s.For)
 		time.Sleep(s.For)
@@ -97,14 +106,24 @@ func (w *world) inflict(s Step) {
 	}
 }
 
-// disturb makes a fault of the network happen, between a node and one device or all.
-func (w *world) disturb(m *Machine, s Step) {
-	var hosts []string
+// others are the hosts that a fault of the network keeps from a node.
+func (w *world) others(s Step) (hosts []string) {
+	for i, m := range w.machines {
+		if s.Peer >= 0 && i != s.Node && (s.Peer == i || s.Peer == s.Node) {
+			hosts = append(hosts, m.name)
+		}
+	}
 	for i, d := range w.devices {
-		if s.Device < 0 || s.Device == i {
+		if s.Peer < 0 && (s.Device < 0 || s.Device == i) {
 			hosts = append(hosts, string(d.name))
 		}
 	}
+	return hosts
+}
+
+// disturb makes a fault of the network happen, between a node and one device or all.
+func (w *world) disturb(m *Machine, s Step) {
+	hosts := w.others(s)
 	both := func(there, back Path) {
 		for _, host := range hosts {
 			w.network.Set(host, m.name, there)
@@ -151,6 +170,9 @@ func (w *world) calm() {
 			w.network.Set(string(d.name), m.name, w.base)
 			w.network.Set(m.name, string(d.name), w.base)
 		}
+		for _, other := range w.machines {
+			w.network.Set(other.name, m.name, w.base)
+		}
 		m.SetClock(0)
 		disk := m.Disk()
 		disk.SetFree(-1)
@@ -164,26 +186,37 @@ func (w *world) calm() {
 func (w *world) heal() error {
 	w.calm()
 	w.log("all is well")
-	ctx, cancel := context.WithTimeout(context.Background(), commitWithin)
-	defer cancel()
 	for _, m := range w.machines {
 		if err := m.Supervise(); err != nil {
 			return err
 		}
+	}
+	stop := make(chan struct{})
+	w.timers.Go(func() { w.supervise(stop) }) // a latent flipped bit may still be found
+	w.probe()
+	close(stop)
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	for _, m := range w.machines {
 		if _, err := m.Up(ctx); err != nil {
-			// On a disk with a flipped bit it need not; then the disk is replaced.
-			if repaired, e := m.Repair(); !repaired || e != nil {
-				w.late("%s does not start: %v", m.name, errors.Join(err, e))
-				return nil
-			}
-			m.Start()
-			if _, err := m.Up(ctx); err != nil {
-				w.late("%s does not start: %v", m.name, err)
-			}
+			w.late("%s does not start: %v", m.name, err)
 		}
 	}
-	w.probe(ctx)
 	return nil
+}
+
+// transfer asks for another leader of a shard.
+func (w *world) transfer(s Step) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.For)
+	defer cancel()
+	node, to := w.machines[s.Node].Node(), w.machines[s.Amount%len(w.machines)]
+	if node == nil || len(w.machines) == 1 {
+		return
+	}
+	shard := uint32(s.Amount / 7 % w.config.Shards)
+	if err := node.TransferShard(ctx, shard, to.name); err != nil {
+		w.log("shard %d is not led by %s: %v", shard, to.name, err)
+	}
 }
 
 func (w *world) late(format string, args ...any) {
@@ -192,13 +225,16 @@ func (w *world) late(format string, args ...any) {
 	w.recorder.Add(func(h *History) { h.Late = append(h.Late, text) })
 }
 
-// probe has each shard commit something: the account of a user that lives there.
-func (w *world) probe(ctx context.Context) {
+// probe has each shard commit something in time: the account of a user that lives there.
+func (w *world) probe() {
+	ctx, cancel := context.WithTimeout(context.Background(), commitWithin)
+	defer cancel()
 	table, err := router.NewTable(w.config.Shards)
 	if err != nil {
 		w.late("%v", err)
 		return
 	}
+	var probing sync.WaitGroup
 	for shard := range w.config.Shards {
 		name := ""
 		for n := 0; name == ""; n++ {
@@ -207,14 +243,31 @@ func (w *world) probe(ctx context.Context) {
 				name = probe
 			}
 		}
-		err := errors.New("sim: no node is up")
+		probing.Go(func() {
+			if err := w.commits(ctx, name); err != nil {
+				w.late("shard %d does not commit: %v", shard, err)
+			}
+		})
+	}
+	probing.Wait()
+}
+
+// commits makes an account through any node until one has.
+func (w *world) commits(ctx context.Context, name string) (err error) {
+	err = errors.New("sim: no node is up")
+	for {
 		for _, m := range w.machines {
-			if node := m.Node(); node != nil && err != nil {
-				_, err = node.CreateUser(ctx, name, nil)
+			node := m.Node()
+			if node == nil {
+				continue
+			}
+			// One that was made by an attempt without an answer is there too.
+			if _, err = node.CreateUser(ctx, name, nil); err == nil || errors.Is(err, admin.ErrNameTaken) {
+				return nil
 			}
 		}
-		if err != nil {
-			w.late("shard %d does not commit: %v", shard, err)
+		if !pause(ctx, 50*time.Millisecond) {
+			return err
 		}
 	}
 }

@@ -27,11 +27,13 @@ const (
 	FaultFlap                  // a cut that comes and goes
 	FaultLossy                 // loss, delay and little bandwidth
 	FaultReset                 // connections break
+	FaultBlackout              // all machines lose power at once
+	FaultTransfer              // a shard is led elsewhere, as an operator wants it
 	faults
 )
 
 var faultNames = [faults]string{"kill", "power", "stop", "pause", "sync", "write", "slow", "near-full", "full", "flip",
-	"clock", "cut", "one-way", "flap", "lossy", "reset"}
+	"clock", "cut", "one-way", "flap", "lossy", "reset", "blackout", "transfer"}
 
 // String is the fault's name.
 func (f Fault) String() string { return faultNames[f] }
@@ -42,13 +44,14 @@ type Step struct {
 	At, For time.Duration
 	Fault   Fault
 	Node    int
-	Device  int // -1: all
+	Device  int // of the network's faults: -1: all
+	Peer    int // the other node of the network's faults; -1: it is about devices; Node: all nodes
 	Amount  int // what else the fault needs: a number drawn with it
 }
 
 // String is the step as a trace shows it.
 func (s Step) String() string {
-	return fmt.Sprintf("%8.3fs %-9s node %d device %d for %v (%d)", s.At.Seconds(), s.Fault, s.Node+1, s.Device, s.For, s.Amount)
+	return fmt.Sprintf("%8.3fs %-9s node %d device %d peer %d for %v (%d)", s.At.Seconds(), s.Fault, s.Node+1, s.Device, s.Peer+1, s.For, s.Amount)
 }
 
 // DrawPlan draws the faults of a run. Periods of 5 to 20 s follow one another; a quarter
@@ -69,7 +72,10 @@ func DrawPlan(random *rand.Rand, length time.Duration, nodes, devices int, allow
 			for range 1 + random.IntN(3) {
 				s := Step{At: at + time.Duration(random.Int64N(int64(period))), Fault: favoured[random.IntN(len(favoured))],
 					For:  100*time.Millisecond + time.Duration(random.Int64N(int64(10*time.Second))),
-					Node: random.IntN(nodes), Device: random.IntN(devices+1) - 1, Amount: random.IntN(1 << 20)}
+					Node: random.IntN(nodes), Device: random.IntN(devices+1) - 1, Peer: -1, Amount: random.IntN(1 << 20)}
+				if nodes > 1 && random.IntN(3) > 0 {
+					s.Peer = random.IntN(nodes)
+				}
 				if random.IntN(8) == 0 {
 					s.For += 30 * time.Second
 				}

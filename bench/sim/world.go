@@ -32,7 +32,7 @@ type Config struct {
 func DrawConfig(seed uint64) Config {
 	random := rand.New(rand.NewPCG(seed, 0x73696d))
 	return Config{
-		Seed: seed, Nodes: 1, Shards: 1 + random.IntN(4), Users: 3 + random.IntN(3),
+		Seed: seed, Nodes: nodesGiven(), Shards: 1 + random.IntN(4), Users: 3 + random.IntN(3),
 		Length: 30*time.Second + time.Duration(random.Int64N(int64(60*time.Second))),
 		Faults: AllFaults(),
 		Traffic: Traffic{
@@ -162,10 +162,12 @@ func (w *world) run() error {
 func (w *world) begin() error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	for _, m := range w.machines {
-		m.Start()
+	first := w.machines[0]
+	if len(w.machines) > 1 {
+		first.Join(nil, "")
 	}
-	node, err := w.machines[0].Up(ctx)
+	first.Start()
+	node, err := first.Up(ctx)
 	if err != nil {
 		return err
 	}
@@ -184,7 +186,14 @@ func (w *world) begin() error {
 			}
 		}
 	}
+	// The tokens grow old while nothing runs: an idle hour of a cluster costs as much as a busy one.
+	if err := first.Stop(ctx); err != nil {
+		return err
+	}
 	time.Sleep(baseMargin)
+	if err := w.form(); err != nil {
+		return err
+	}
 	for i, user := range w.users {
 		for _, kind := range deviceKinds[:1+w.random.IntN(2)] {
 			d := w.device(userName(i), kind, user)
@@ -193,6 +202,49 @@ func (w *world) begin() error {
 		}
 	}
 	return nil
+}
+
+// form starts the nodes and makes them a cluster, with each shard on three of them.
+func (w *world) form() error {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	first := w.machines[0]
+	first.Start()
+	founder, err := first.Up(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range w.machines[1:] {
+		invitation, err := founder.Invite(ctx, time.Hour)
+		if err != nil {
+			return err
+		}
+		m.Join([]string{first.LinkAddress()}, invitation.Token)
+		m.Start()
+		if _, err := m.Up(ctx); err != nil {
+			return err
+		}
+	}
+	for len(w.machines) > 1 && !w.settled(ctx, founder) {
+		if !pause(ctx, 100*time.Millisecond) {
+			return fmt.Errorf("sim: the cluster does not form: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// settled reports whether each shard has all of its replicas, as a node sees it.
+func (w *world) settled(ctx context.Context, node *engine.Node) bool {
+	shards, err := node.Shards(ctx)
+	if err != nil {
+		return false
+	}
+	for _, s := range shards {
+		if !s.Settled || len(s.Replicas) != min(3, len(w.machines)) {
+			return false
+		}
+	}
+	return true
 }
 
 // deviceKinds are the devices of a user; the last one is only there to look at the end.
@@ -256,6 +308,12 @@ func (r *Result) Failure() string {
 		r.History.Tell(&b, r.Violations[0].Conversation)
 	}
 	return b.String()
+}
+
+func nodesGiven() int {
+	n := 1
+	fmt.Sscan(os.Getenv("NODES"), &n)
+	return n
 }
 
 // seedName is the environment's name of a seed to replay.
