@@ -247,7 +247,7 @@ func (w *tableWriter) record(b *buffer, n int) error {
 	if e.deleted {
 		return w.table.Delete(w.key)
 	}
-	return w.table.Set(w.key, b.value(e))
+	return w.table.Set(w.key, b.value(&e.state))
 }
 
 // log writes a conversation's chunks in ascending order.

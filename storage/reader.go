@@ -14,9 +14,18 @@ import (
 
 // A Reader sees one moment of a shard: what is in its buffers, over what is ingested. It is
 // valid until the function that was given it returns, and for that function's goroutine only.
+//
+// In a view the first buffer is the one that was active when the view began; updates may
+// still write to it, so the shard's lock is held while it is looked at. In an update the
+// lock is held anyway.
 type Reader struct {
 	shard     *Shard
-	buffers   []*buffer // newest first
+	buffers   []*buffer        // newest first
+	version   uint32           // of the first buffer; the others are frozen
+	snapshot  *pebble.Snapshot // nil in an update
+	tables    pebble.Reader
+	record    Record
+	swaps     uint64 // the shard's when the view began
 	iterators []*pebble.Iterator
 	depth     int               // how many of the iterators are in use
 	slotOf    wire.Conversation // whose slot was computed last
@@ -29,10 +38,65 @@ type Reader struct {
 	messages []Message
 }
 
-// begin points the reader at a shard whose lock is held.
+// begin points the reader at a shard whose lock is held until finish.
 func (r *Reader) begin(s *Shard) {
 	r.shard, r.buffers = s, append(r.buffers[:0], s.active)
 	r.buffers = append(r.buffers, s.frozen...)
+	r.version, r.tables = latest, s.store.db
+}
+
+// pin makes the reader see a shard as it is now, without its lock, until unpin. Buffers and
+// tables are taken under one lock, so an ingest cannot fall between them.
+func (r *Reader) pin(s *Shard) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.torn != nil {
+		return s.torn
+	}
+	r.begin(s)
+	r.version, r.record, r.swaps = s.active.hold(), s.active.record, s.swaps
+	for _, b := range s.frozen {
+		b.hold()
+	}
+	r.snapshot = s.store.db.NewSnapshot()
+	r.tables = r.snapshot
+	return nil
+}
+
+// unpin ends a view. One during which a snapshot was installed has seen tables of the one
+// state and buffers of the other.
+func (r *Reader) unpin() error {
+	s := r.shard
+	s.mu.RLock()
+	whole := s.swaps == r.swaps
+	s.mu.RUnlock()
+	for _, b := range r.buffers {
+		b.release()
+	}
+	err := errors.Join(r.finish(), r.snapshot.Close())
+	r.snapshot = nil
+	if !whole {
+		err = errors.Join(err, ErrReplaced)
+	}
+	return err
+}
+
+// lock keeps updates away while the buffer of a number is looked at; it tells which version
+// of it to look at. Frozen ones need no lock.
+func (r *Reader) lock(number int) (version uint32) {
+	if number > 0 {
+		return latest
+	}
+	if r.snapshot != nil {
+		r.shard.mu.RLock()
+	}
+	return r.version
+}
+
+func (r *Reader) unlock(number int) {
+	if number == 0 && r.snapshot != nil {
+		r.shard.mu.RUnlock()
+	}
 }
 
 // finish lets go of everything that the reader holds.
@@ -46,12 +110,18 @@ func (r *Reader) finish() error {
 	clear(r.rows[:cap(r.rows)])
 	clear(r.chunks[:cap(r.chunks)])
 	clear(r.messages[:cap(r.messages)])
-	r.shard, r.iterators, r.depth = nil, r.iterators[:0], 0
+	r.shard, r.tables, r.record = nil, nil, Record{}
+	r.iterators, r.depth = r.iterators[:0], 0
 	return err
 }
 
 // Applied is the record as of the last update, which is ahead of what is durable.
-func (r *Reader) Applied() Record { return r.shard.active.record }
+func (r *Reader) Applied() Record {
+	if r.snapshot == nil {
+		return r.shard.active.record
+	}
+	return r.record
+}
 
 // conversationSlot hashes a pair once for the many keys of one conversation.
 func (r *Reader) conversationSlot(c wire.Conversation) wire.Slot {
@@ -75,15 +145,15 @@ func (r *Reader) get(key []byte, fn func(value []byte) error) (bool, error) {
 	if err := r.owns(wire.Slot(binary.BigEndian.Uint16(key))); err != nil {
 		return false, err
 	}
-	for _, b := range r.buffers {
-		if e := b.find(key); e != nil && !e.void {
-			if e.deleted {
+	for i := range r.buffers {
+		if value, deleted, ok := r.find(i, key); ok {
+			if deleted {
 				return false, nil
 			}
-			return true, fn(b.value(e))
+			return true, fn(value)
 		}
 	}
-	value, closer, err := r.shard.store.db.Get(key)
+	value, closer, err := r.tables.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
 	}
@@ -92,6 +162,22 @@ func (r *Reader) get(key []byte, fn func(value []byte) error) (bool, error) {
 	}
 	err = fn(value)
 	return true, errors.Join(err, closer.Close())
+}
+
+// find looks a key up in one buffer. The value stays as it is as long as the reader may see it.
+func (r *Reader) find(number int, key []byte) (value []byte, deleted, ok bool) {
+	b := r.buffers[number]
+	version := r.lock(number)
+	defer r.unlock(number)
+	e := b.find(key)
+	if e == nil {
+		return nil, false, false
+	}
+	s := b.at(e, version)
+	if s == nil {
+		return nil, false, false
+	}
+	return b.value(s), s.deleted, true
 }
 
 // User reads an account.
@@ -182,11 +268,16 @@ func (r *Reader) Outgoing(fn func(Outgoing) error) error {
 
 // A row is a buffered record found by a scan; age 0 is the active buffer.
 type row struct {
-	key   packedKey
-	age   int
-	entry *entry
-	value []byte
+	key     packedKey
+	value   []byte
+	age     int32
+	keySize uint8
+	deleted bool
 }
+
+// gatheredRows is how many entries of a group are looked at under one lock: a user of many
+// conversations must not hold up updates.
+const gatheredRows = 256
 
 // scan calls fn for every record whose key begins with a prefix, in order of keys. fn may
 // read, and scan, on its own.
@@ -209,20 +300,38 @@ func (r *Reader) scan(prefix []byte, fn func(key parsedKey, value []byte) error)
 func (r *Reader) gather(prefix []byte) []row {
 	rows := r.rows[:0]
 	r.rows = nil // a scan inside this one has its own
-	for age, b := range r.buffers {
-		b.group(prefix, func(key packedKey, e *entry) {
-			if !e.void {
-				rows = append(rows, row{key, age, e, b.value(e)})
-			}
-		})
+	for i := range r.buffers {
+		r.lock(i)
+		next := r.buffers[i].group(prefix)
+		r.unlock(i)
+		for next != 0 {
+			rows, next = r.gatherSome(rows, i, next)
+		}
 	}
 	slices.SortFunc(rows, func(x, y row) int {
 		if c := x.key.compare(y.key); c != 0 {
 			return c
 		}
-		return x.age - y.age
+		return int(x.age - y.age)
 	})
 	return slices.CompactFunc(rows, func(x, y row) bool { return x.key == y.key })
+}
+
+// gatherSome appends some entries of a group, from one on, and tells where to go on.
+func (r *Reader) gatherSome(rows []row, number int, next uint32) ([]row, uint32) {
+	b := r.buffers[number]
+	version := r.lock(number)
+	defer r.unlock(number)
+	for range gatheredRows {
+		e := &b.entries[next-1]
+		if s := b.at(e, version); s != nil {
+			rows = append(rows, row{b.records.keys[next-1], b.value(s), int32(number), e.keySize, s.deleted})
+		}
+		if next = e.next; next == 0 {
+			break
+		}
+	}
+	return rows, next
 }
 
 // merge walks ingested and buffered rows together; of a key that is in both, the buffered
@@ -239,7 +348,7 @@ func merge(it *pebble.Iterator, rows []row, fn func(key parsedKey, value []byte)
 	ok := it.First()
 	for i := range rows {
 		row := &rows[i]
-		key := row.key.appendTo(scratch[:0], int(row.entry.keySize))
+		key := row.key.appendTo(scratch[:0], int(row.keySize))
 		for ; ok && bytes.Compare(it.Key(), key) < 0; ok = it.Next() {
 			value, err := it.ValueAndErr()
 			if err == nil {
@@ -252,7 +361,7 @@ func merge(it *pebble.Iterator, rows []row, fn func(key parsedKey, value []byte)
 		if ok && bytes.Equal(it.Key(), key) {
 			ok = it.Next()
 		}
-		if row.entry.deleted {
+		if row.deleted {
 			continue
 		}
 		if err := call(key, row.value); err != nil {
@@ -280,7 +389,7 @@ func (r *Reader) acquire(lower, upper []byte) (*pebble.Iterator, error) {
 		r.depth++
 		return it, nil
 	}
-	it, err := r.shard.store.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	it, err := r.tables.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
 	}

@@ -10,19 +10,22 @@ import (
 // sequenceMax is beyond any sequence, so that adding one to it cannot wrap.
 const sequenceMax = wire.NumberMax
 
-// A foundChunk is a chunk in a buffer that holds wanted messages.
+// A foundChunk is a chunk in one of a reader's buffers that holds wanted messages.
 type foundChunk struct {
-	buffer *buffer
-	chunk  *bufferedChunk
+	number int // of the buffer
+	chunk  bufferedChunk
 }
 
-// value is the chunk's bytes: as they are if they lie in one piece, else a copy of their
+// chunkValue is a chunk's bytes: as they are if they lie in one piece, else a copy of their
 // own, because what a walk hands out stays valid until the view ends.
-func (f foundChunk) value() []byte {
+func (r *Reader) chunkValue(f *foundChunk) []byte {
+	b := r.buffers[f.number]
+	r.lock(f.number)
+	defer r.unlock(f.number)
 	if f.chunk.head == f.chunk.tail {
-		return f.buffer.arena.bytes(f.chunk.head, int(f.chunk.tailUsed))[segmentHeader:]
+		return b.arena.bytes(f.chunk.head, int(f.chunk.tailUsed))[segmentHeader:]
 	}
-	return f.buffer.chunkValue(make([]byte, 0, f.chunk.size), f.chunk)
+	return b.chunkValue(make([]byte, 0, f.chunk.size), &f.chunk)
 }
 
 // gatherChunks collects the buffered chunks that overlap [from, to], the last one first.
@@ -31,16 +34,17 @@ func (r *Reader) gatherChunks(prefix []byte, from, to uint64) (found []foundChun
 	found = r.chunks[:0]
 	r.chunks = nil // a walk inside this one has its own
 	ingested = to
-	for _, b := range r.buffers {
-		b.chunks(packKey(prefix), func(c *bufferedChunk) bool {
+	for i, b := range r.buffers {
+		b.chunks(packKey(prefix), r.lock(i), func(c *bufferedChunk) bool {
 			if c.first <= ingested {
 				ingested = c.first - 1
 			}
 			if c.first <= to && c.last >= from {
-				found = append(found, foundChunk{b, c})
+				found = append(found, foundChunk{i, *c})
 			}
 			return c.first > from
 		})
+		r.unlock(i)
 		if ingested < from {
 			return found, 0
 		}
@@ -75,8 +79,8 @@ func (r *Reader) Messages(
 			return err
 		}
 	}
-	for _, f := range slices.Backward(found) {
-		if err := walk.chunk(f.value()); err != nil || walk.done {
+	for i := range slices.Backward(found) {
+		if err := walk.chunk(r.chunkValue(&found[i])); err != nil || walk.done {
 			return err
 		}
 	}
@@ -215,7 +219,7 @@ func (r *Reader) MessagesBackward(
 	r.messages = nil
 	walk := messageWalk{conversation: c, from: from, to: to, fn: fn}
 	for i := 0; i < len(found) && err == nil && !walk.done; i++ {
-		messages, err = walk.chunkBackward(found[i].value(), messages)
+		messages, err = walk.chunkBackward(r.chunkValue(&found[i]), messages)
 	}
 	if err == nil && ingested > 0 && !walk.done {
 		messages, err = r.ingestedBackward(prefix, ingested, &walk, messages)
@@ -263,19 +267,18 @@ func (r *Reader) SentBefore(c wire.Conversation, sequence uint64) (uint64, error
 	if err != nil {
 		return 0, err
 	}
-	var count uint64
-	counted := false
-	for _, b := range r.buffers {
-		b.chunks(packKey(prefix), func(chunk *bufferedChunk) bool {
+	for i, b := range r.buffers {
+		found := foundChunk{number: i}
+		b.chunks(packKey(prefix), r.lock(i), func(chunk *bufferedChunk) bool {
 			if chunk.first > sequence {
 				return true
 			}
-			count, err = r.sentBefore(c, b.chunkValue(nil, chunk), sequence)
-			counted = true
+			found.chunk = *chunk
 			return false
 		})
-		if counted || err != nil {
-			return count, err
+		r.unlock(i)
+		if found.chunk.first != 0 {
+			return r.sentBefore(c, r.chunkValue(&found), sequence)
 		}
 	}
 	it, err := r.acquire(prefix, prefixEnd(prefix))

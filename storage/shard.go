@@ -17,6 +17,9 @@ var (
 	// ErrTorn is what a shard answers after an update failed halfway: what it holds in
 	// memory is no state at all, so it is neither read nor written.
 	ErrTorn = errors.New("storage: an update failed halfway")
+	// ErrReplaced is what a view answers when the shard's state was replaced by a snapshot
+	// while it read: look again.
+	ErrReplaced = errors.New("storage: the state was replaced during a view")
 )
 
 // A Shard is the state of one Raft group: a contiguous range of slots. One goroutine updates
@@ -26,9 +29,10 @@ type Shard struct {
 	id          uint32
 	first, last wire.Slot
 
-	mu     sync.RWMutex // held by Update for writing, by View for reading
+	mu     sync.RWMutex // held by Update for writing, by views for reading while they look something up
 	active *buffer
 	frozen []*buffer // newest first; each is dropped once its ingest is visible
+	swaps  uint64    // how often the whole state was replaced
 	torn   error
 	writer Writer
 
@@ -40,6 +44,7 @@ type Shard struct {
 	durableMu sync.Mutex
 	durable   Record
 	ingested  chan struct{} // closed at the next ingest
+	dropped   bool
 }
 
 func newShard(store *Store, id uint32, first, last wire.Slot, record Record) *Shard {
@@ -66,8 +71,11 @@ func (s *Shard) Record() Record {
 func (s *Shard) WaitIngested(ctx context.Context, index uint64) error {
 	for {
 		s.durableMu.Lock()
-		reached, next := s.durable.Index >= index, s.ingested
+		reached, dropped, next := s.durable.Index >= index, s.dropped, s.ingested
 		s.durableMu.Unlock()
+		if dropped {
+			return ErrDropped
+		}
 		if reached {
 			return nil
 		}
@@ -111,6 +119,7 @@ func (s *Shard) update(fn func(w *Writer) error) (due bool, err error) {
 	}
 	before := s.active.bytes()
 	s.torn = ErrTorn // stays if fn panics
+	s.active.begin()
 	w := &s.writer
 	w.begin(s)
 	w.err = nil
@@ -132,17 +141,17 @@ func (s *Shard) awaited() bool {
 	return wanted > s.begun.Load() && s.applied.Load() >= wanted
 }
 
-// View runs fn with one moment of the shard. Views run beside each other, but not beside
-// an update, so fn should not wait for anything.
+// View runs fn with one moment of the shard: what the last update left, whatever updates,
+// flushes and other views do meanwhile. It holds up updates only for as long as it looks
+// something up in a buffer. It keeps buffers from being given back, so fn may read from
+// disk but should not wait for anything else.
 func (s *Shard) View(fn func(r *Reader) error) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.torn != nil {
-		return s.torn
-	}
 	r := s.readers.Get().(*Reader)
-	r.begin(s)
-	err := errors.Join(fn(r), r.finish())
+	err := r.pin(s)
+	if err == nil {
+		err = fn(r)
+		err = errors.Join(err, r.unpin())
+	}
 	s.readers.Put(r)
 	return err
 }
@@ -170,7 +179,7 @@ func (s *Shard) drop(b *buffer) {
 	defer s.mu.Unlock()
 	s.frozen = s.frozen[:len(s.frozen)-1]
 	s.store.frozenBytes.Add(-b.bytes())
-	b.arena.release()
+	b.release()
 }
 
 // publish makes a record the durable one and wakes who waits for it.

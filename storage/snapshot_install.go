@@ -259,14 +259,15 @@ func (s *Shard) swap(i *installer) error {
 	return nil
 }
 
-// clear lets go of all buffers. mu is held.
+// clear lets go of all buffers, and tells the views that still hold them. mu is held.
 func (s *Shard) clear() {
 	st := s.store
+	s.swaps++
 	st.activeBytes.Add(-s.active.bytes())
-	s.active.arena.release()
+	s.active.release()
 	for _, b := range s.frozen {
 		st.frozenBytes.Add(-b.bytes())
-		b.arena.release()
+		b.release()
 	}
 	s.frozen = nil
 }
