@@ -78,6 +78,7 @@ type Hub struct {
 
 	mu         sync.RWMutex
 	closed     bool
+	retired    Stats // of peers that are no longer wanted
 	peers      map[uint32]*peer
 	presences  map[uint32]*presence
 	transports map[uint32]*transport
@@ -142,6 +143,7 @@ func (h *Hub) Connect(nodes []uint32) {
 	for node, p := range h.peers {
 		if !slices.Contains(nodes, node) {
 			delete(h.peers, node)
+			h.retired.add(&p.count) // but for its last moments
 			p.cancel()
 		}
 	}

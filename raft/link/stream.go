@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -140,13 +139,3 @@ func (b *bottom) uncork() error {
 
 // close ends the connection at once. A TLS farewell would have to wait for the peer to read.
 func (s *stream) close() { _ = s.bottom.Conn.Close() }
-
-// counters count what a peer's connections did, or all of them.
-type counters struct {
-	bytesIn, bytesOut   atomic.Uint64
-	framesIn, framesOut atomic.Uint64
-	reads, writes       atomic.Uint64
-	drops               atomic.Uint64
-	dials, connects     atomic.Uint64
-	refusals, errors    atomic.Uint64
-}

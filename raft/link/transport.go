@@ -25,14 +25,15 @@ var (
 	errGroup    = errors.New("link: the group has a transport already")
 )
 
-// A Network makes the transports of a hub's groups, as raft.Options want it.
-type Network struct{ hub *Hub }
+// network makes the transports of a hub's groups.
+type network struct{ hub *Hub }
 
-// Network returns the transports of all groups. A replica's address is its id.
-func (h *Hub) Network() Network { return Network{h} }
+// Network returns what raft.Options want: the transports of all groups. A replica's address is its
+// id, which Options.NodeOf and Options.Address resolve.
+func (h *Hub) Network() raft.Network { return network{h} }
 
 // Transport registers a group's replica, which the server id names.
-func (n Network) Transport(group uint32, server string) (raft.Transport, error) {
+func (n network) Transport(group uint32, server string) (raft.Transport, error) {
 	h := n.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
