@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,9 @@ type cluster struct {
 
 	started time.Time
 
+	padding  int  // bytes that are added to entries
+	truncate bool // logs are truncated as far as can be
+
 	mu           sync.Mutex
 	proposed     int
 	acknowledged map[string]bool // applied at the replica that proposed it
@@ -35,19 +39,28 @@ type member struct {
 	c       *cluster
 	server  string
 	initial []string // voters
-	disk    *vfs.MemFS
-	stalled atomic.Bool
-	node    *Node
-	group   *Group
-	machine *testMachine
-	source  *testSource
-	done    map[string]bool
-	mine    map[string]bool // proposed here in this life
+
+	onLeader func(server string, term uint64)
+	disk     *vfs.MemFS
+	stalled  atomic.Bool
+	node     *Node
+	group    *Group
+	machine  *testMachine
+	source   *testSource
+	done     map[string]bool
+	mine     map[string]bool // proposed here in this life
 }
 
 func newCluster(t testing.TB, seed uint64) *cluster { return newClusterOf(t, seed, 3) }
 
 func newClusterOf(t testing.TB, seed uint64, size int) *cluster {
+	c := makeCluster(t, seed, size)
+	c.start()
+	return c
+}
+
+// makeCluster makes the replicas, which start starts.
+func makeCluster(t testing.TB, seed uint64, size int) *cluster {
 	c := &cluster{t: t, started: time.Now(), r: rand.New(rand.NewPCG(seed, 5)), network: NewMemory(), acknowledged: make(map[string]bool)}
 	for i := range size {
 		c.servers = append(c.servers, fmt.Sprint("n", i))
@@ -55,10 +68,13 @@ func newClusterOf(t testing.TB, seed uint64, size int) *cluster {
 	for _, server := range c.servers {
 		c.members = append(c.members, &member{c: c, server: server, initial: c.servers, disk: vfs.NewCrashableMem(), machine: &testMachine{}})
 	}
+	return c
+}
+
+func (c *cluster) start() {
 	for _, m := range c.members {
 		m.start()
 	}
-	return c
 }
 
 // join starts a replica that waits to be added.
@@ -88,15 +104,31 @@ func (m *member) startOn(network Network) {
 		defer m.c.mu.Unlock()
 		return m.done[entry]
 	}}
+	m.machine.onApply, m.machine.onInstall = m.observe()
+	m.node = openNode(m.c.t, stallFS(m.disk, &m.stalled), m.server, network)
+	g, err := m.node.Start(context.Background(), GroupConfig{ID: 1, Machine: m.machine, Source: m.source, Servers: m.initial, OnLeader: m.onLeader})
+	if err != nil {
+		m.c.t.Fatal(err)
+	}
+	if m.c.truncate {
+		g.trailing = 0
+	}
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	m.group = g
+}
+
+// observe holds what a machine is shown against the others, and notes it.
+func (m *member) observe() (onApply, onInstall func(entries []Entry)) {
 	position := len(m.machine.entries)
-	m.machine.onApply = func(entries []Entry) {
+	onApply = func(entries []Entry) {
 		m.c.mu.Lock()
 		defer m.c.mu.Unlock()
 		for _, e := range entries {
 			value := string(e.Data)
 			switch {
 			case position < len(m.c.history) && m.c.history[position] != value:
-				m.c.t.Errorf("%s applied %q at %d, others %q", m.server, value, position, m.c.history[position])
+				m.c.t.Errorf("%s applied %.20q at %d, others %.20q", m.server, value, position, m.c.history[position])
 			case position == len(m.c.history):
 				m.c.history = append(m.c.history, value)
 			}
@@ -107,22 +139,18 @@ func (m *member) startOn(network Network) {
 			}
 		}
 	}
-	m.machine.onInstall = func(entries []Entry) {
+	onInstall = func(entries []Entry) {
 		m.c.mu.Lock()
 		defer m.c.mu.Unlock()
 		for i, e := range entries {
 			if i < len(m.c.history) && m.c.history[i] != string(e.Data) {
-				m.c.t.Errorf("%s installed %q at %d, others %q", m.server, e.Data, i, m.c.history[i])
+				m.c.t.Errorf("%s installed %.20q at %d, others %.20q", m.server, e.Data, i, m.c.history[i])
 			}
 			m.done[string(e.Data)] = true
 		}
 		position = len(entries)
 	}
-	m.node = openNode(m.c.t, stallFS(m.disk, &m.stalled), m.server, network)
-	g := startGroupOf(m.c.t, m.node, 1, m.machine, m.source, m.initial...)
-	m.c.mu.Lock()
-	defer m.c.mu.Unlock()
-	m.group = g
+	return onApply, onInstall
 }
 
 // stop ends a member's life; crash says whether its disk loses what was not synced.
@@ -164,7 +192,7 @@ func (c *cluster) leader() *member {
 func (m *member) propose() string {
 	m.c.mu.Lock()
 	m.c.proposed++
-	value := fmt.Sprintf("%s-%d", m.server, m.c.proposed)
+	value := fmt.Sprintf("%s-%d-%s", m.server, m.c.proposed, strings.Repeat("x", m.c.padding))
 	m.mine[value] = true
 	m.c.mu.Unlock()
 	m.source.add([]byte(value))
@@ -212,7 +240,7 @@ func (c *cluster) settle() {
 	defer c.mu.Unlock()
 	for value := range c.acknowledged {
 		if !slices.Contains(c.history, value) {
-			c.t.Errorf("acknowledged entry %q is lost", value)
+			c.t.Errorf("acknowledged entry %.20q is lost", value)
 		}
 	}
 	for i, got := range all {

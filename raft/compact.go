@@ -106,7 +106,7 @@ func (g *Group) compact(ctx context.Context) error {
 		}
 		record = g.config.Machine.Record()
 	}
-	keep := uint64(TrailingBytes)
+	keep := g.trailing
 	if g.solitary() {
 		keep = 0
 	}

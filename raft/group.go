@@ -28,6 +28,7 @@ type Group struct {
 	cancel     context.CancelFunc
 	truncation *operation // of the compactor
 	backlogMax uint64     // LogBytesMax; tests lower it
+	trailing   uint64     // TrailingBytes; tests lower it
 	compacting bool       // guarded by the compactor
 	notify     chan bool  // hashicorp/raft's news of leadership
 	closing    chan struct{}
@@ -81,6 +82,7 @@ func newGroup(n *Node, c GroupConfig) *Group {
 		members:    newMembers(),
 		truncation: newOperation(c.ID),
 		backlogMax: LogBytesMax,
+		trailing:   TrailingBytes,
 		notify:     make(chan bool, 16),
 		closing:    make(chan struct{}),
 		lead:       make(chan struct{}),

@@ -108,15 +108,10 @@ func openLog(g *groupLog, record Record) error {
 // follows checks that the log continues a record. It is empty only at the very beginning
 // and behind an install: truncation never takes the last entry.
 func (g *groupLog) follows(r Record) error {
-	switch {
-	case g.first == 0 && r.Index == g.base.index:
+	if g.first == 0 && r.Index == g.base.index || g.first != 0 && g.first <= r.Index+1 && r.Index <= g.last {
 		return nil
-	case r.Index == 0 && g.first > 1:
-		return fmt.Errorf("%w: group %d: it begins at %d", ErrLogGap, g.group, g.first)
-	case r.Index > 0 && (g.first == 0 || g.first > r.Index+1 || g.last < r.Index && r.Index != g.base.index):
-		return fmt.Errorf("%w: group %d: state is at %d, log has %d to %d", ErrLogGap, g.group, r.Index, g.first, g.last)
 	}
-	return nil
+	return fmt.Errorf("%w: group %d: state is at %d, log has %d to %d", ErrLogGap, g.group, r.Index, g.first, g.last)
 }
 
 // count notes an entry's size.
