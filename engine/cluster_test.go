@@ -1,8 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,4 +190,95 @@ func sendUntilSent(t *testing.T, r *raw, ref wire.Ref, counter uint64, text stri
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatal("not acknowledged in time")
+}
+
+// A node whose disk has changed what was written on it sets that aside by itself, joins
+// again under a new number, and is given copies of everything.
+func TestADamagedNodeComesBackAsANewOne(t *testing.T) {
+	nodes := startCluster(t, 3)
+	ada, bob := user(t, nodes[0], "ada"), user(t, nodes[0], "bob")
+	a, _ := live(t, nodes[0], "ada", 1, 1)
+	for counter := uint64(1); counter <= 20; counter++ {
+		a.text(wire.DirectRef(bob), counter, fmt.Sprint("message ", counter))
+		a.until(wire.TypeSent)
+	}
+	victim := nodes[2]
+	address, data := victim.linkAddress, victim.config.Data
+	if err := victim.Close(); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, filepath.Join(data, "log"))
+	again := start(t, Config{Data: data, Cluster: &ClusterConfig{Listen: address}})
+	if again.identity.Number != 4 {
+		t.Fatalf("it is node %d now", again.identity.Number)
+	}
+	waitUntil(t, func() bool { return placed(again, 3) })
+	m := again.maps.view.Map()
+	if m.Node(3).State != cluster.Removed || m.Node(4).Address != address {
+		t.Fatalf("the map: %+v", m.Nodes)
+	}
+	b, _ := live(t, again, "bob", 1, 2)
+	if page := b.history(wire.History{Ref: wire.DirectRef(ada), Mode: wire.HistoryBackward}); len(page.Messages) != 20 {
+		t.Errorf("%d messages are left", len(page.Messages))
+	}
+	if kept, err := filepath.Glob(filepath.Join(data, "damaged-*", "log")); err != nil || len(kept) != 1 {
+		t.Errorf("set aside: %v, %v", kept, err)
+	}
+}
+
+// flip changes a bit in the middle of the largest file of a folder.
+func flip(t *testing.T, dir string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(names) == 0 {
+		t.Fatal("no log file", err)
+	}
+	largest, content := "", []byte(nil)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > len(content) {
+			largest, content = name, b
+		}
+	}
+	content[len(bytes.TrimRight(content, "\x00"))/2] ^= 1
+	if err := os.WriteFile(largest, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestJoinsAreRefused(t *testing.T) {
+	member, stranger := start(t, Config{Cluster: &ClusterConfig{Listen: "127.0.0.1:0"}}), start(t, Config{Cluster: &ClusterConfig{Listen: "127.0.0.1:0"}})
+	now := time.Now()
+	good, err := member.keys.SignInvitation(now, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := member.keys.SignInvitation(now.Add(-2*time.Hour), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := stranger.keys.SignInvitation(now, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, token, nodeName, want string }{
+		{"no token", "", "", "there is none"},
+		{"an old token", old, "", "expired"},
+		{"another cluster's token", foreign, "", "not of this cluster"},
+		{"the name of another node", good, "n1", "another node has this name"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		_, err := Open(ctx, Config{Data: t.TempDir(), Shards: 4, Fatal: func(error) {},
+			Cluster: &ClusterConfig{Listen: "127.0.0.1:0", Join: []string{member.linkAddress}, Token: c.token, Name: c.nodeName}})
+		cancel()
+		if !errors.Is(err, ErrJoin) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if nodes := member.maps.view.Map().Nodes; len(nodes) != 1 {
+		t.Errorf("somebody was let in: %+v", nodes)
+	}
 }

@@ -68,23 +68,27 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
+	n, err := openOnce(ctx, c)
+	if err == nil || reseed(&c, err) != nil {
+		return n, err
+	}
+	return openOnce(ctx, c)
+}
+
+func newNode(c Config) *Node {
 	n := &Node{config: c, log: c.Logger, sessions: delivery.NewDirectory(), fetches: make(chan uint32, 1), listings: newListings()}
 	n.life, n.cancel = context.WithCancel(context.Background())
 	n.stop = n.life.Done()
 	n.leaders = newLeaders(func() uint32 { return n.identity.Number }, n.announce, n.leaderChanged)
-	for _, step := range []func(context.Context) error{
-		n.openData, n.openLinks, n.join, n.openStores, n.openMapGroup, n.openShards, n.openPeers, n.awaitLeaders, n.listen, n.openAdmin,
-	} {
-		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, n.Close())
-		}
-	}
-	return n, nil
+	return n
 }
 
 func (n *Node) openData(context.Context) (err error) {
 	if n.directory, err = storage.OpenDirectory(n.config.Data, n.config.FS); err != nil {
 		return err
+	}
+	if _, err := n.directory.ReadFile(damagedName); err == nil {
+		return errMarked
 	}
 	joins := n.config.Cluster != nil && len(n.config.Cluster.Join) > 0
 	if n.identity, err = openIdentity(n.directory, n.config.Shards, joins); err != nil {
@@ -105,13 +109,13 @@ func (n *Node) openStores(context.Context) (err error) {
 		return err
 	}
 	n.store, err = storage.Open(storage.Options{
-		Path: n.directory.Path("state"), FS: n.config.FS, Logger: n.log, Fatal: n.config.Fatal,
+		Path: n.directory.Path("state"), FS: n.config.FS, Logger: n.log, Fatal: n.fatal,
 		BufferBytesMax: n.config.BufferBytesMax, FlushInterval: n.config.FlushInterval, CacheBytes: n.config.CacheBytes,
 	})
 	if err != nil {
 		return err
 	}
-	o := raft.Options{Path: n.directory.Path("log"), FS: n.config.FS, Server: n.identity.Replica, Logger: n.log, Fatal: n.config.Fatal}
+	o := raft.Options{Path: n.directory.Path("log"), FS: n.config.FS, Server: n.identity.Replica, Logger: n.log, Fatal: n.fatal}
 	if n.hub != nil {
 		o.Network = n.hub.Network()
 	}
@@ -122,14 +126,21 @@ func (n *Node) openStores(context.Context) (err error) {
 		n.raft.Suspect(n.suspects)
 	}
 	founding := make(map[uint32]string)
-	if n.identity.Number == 1 {
+	if n.alone() {
 		founding[cluster.MapGroup] = cluster.NewReplica(1, random64()).ID
 		for i := range n.identity.Shards {
 			founding[uint32(i)] = n.identity.Replica
 		}
 	}
-	n.roster, err = openRoster(n.directory, founding)
+	n.roster, err = openRoster(n.directory, founding, n.hasLogs())
 	return err
+}
+
+// hasLogs tells whether there is a log of any replica here, which then has an id. The
+// first node's directory may be from before there were ids.
+func (n *Node) hasLogs() bool {
+	logs, err := n.raft.Logs()
+	return !n.alone() && (err != nil || len(logs) > 0)
 }
 
 // suspects tells the Raft groups whether nothing is heard of a replica's node.
@@ -141,11 +152,15 @@ func (n *Node) suspects(replica string) bool {
 // founders are the voters that a group begins with on the node that founds it; nil for a
 // replica that a leader adds.
 func (n *Node) founders(group uint32, id string) []string {
-	if group == cluster.MapGroup && n.identity.Number == 1 && !n.maps.view.Map().Founded() || group != cluster.MapGroup && id == n.identity.Replica {
+	if n.alone() && (group == cluster.MapGroup || id == n.identity.Replica) {
 		return []string{id}
 	}
 	return nil
 }
+
+// alone tells whether this is the first node and has never had others: what is not there
+// yet begins here. In any other case an empty group waits for its leader.
+func (n *Node) alone() bool { return n.identity.Number == 1 && n.maps.view.Map().NextNode <= 2 }
 
 // openMapGroup starts this node's replica of the map's group, if it keeps one, and founds
 // the cluster if there is none yet.
@@ -169,6 +184,9 @@ func (n *Node) openShards(ctx context.Context) (err error) {
 	n.routes = n.newRoutes()
 	// All shards are there before the first group starts: what one has for another is
 	// delivered as soon as it leads.
+	if err := n.sweepDropped(); err != nil {
+		return err
+	}
 	var here []*route
 	for _, r := range n.routes {
 		if n.roster.id(r.id) == "" {
@@ -180,6 +198,29 @@ func (n *Node) openShards(ctx context.Context) (err error) {
 		here = append(here, r)
 	}
 	return n.startGroups(ctx, here)
+}
+
+// sweepDropped deletes what is left of replicas that were being dropped when the process
+// ended.
+func (n *Node) sweepDropped() error {
+	logs, err := n.raft.Logs()
+	if err != nil {
+		return err
+	}
+	for _, group := range logs {
+		if n.roster.id(group) != "" {
+			continue
+		}
+		if err := n.raft.Drop(group); err != nil {
+			return err
+		}
+		if int(group) < len(n.routes) {
+			if err := n.store.DropShard(group); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // startGroups starts groups side by side: each replays its log, on as many cores as there

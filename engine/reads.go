@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"parley/engine/delivery"
 	"parley/engine/shard"
@@ -430,8 +431,31 @@ type newUser struct {
 	Hash string  `json:"hash"`
 }
 
-// createUser makes an account at the shard of its name, wherever it is led.
+// Leaders change within a second or two: an operator's call waits for that.
+const (
+	leaderPatience = 5 * time.Second
+	leaderPoll     = 50 * time.Millisecond
+)
+
+// createUser makes an account at the shard of its name, wherever it is led. Doing it again
+// does no harm: an equal account counts as made.
 func (n *Node) createUser(ctx context.Context, u newUser) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
+	defer cancel()
+	for {
+		err := n.createUserOnce(ctx, u)
+		if err == nil || !errors.Is(err, shard.ErrNotLeader) && !errors.Is(err, raft.ErrNotLeader) && !errors.Is(err, link.ErrUnreachable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(leaderPoll):
+		}
+	}
+}
+
+func (n *Node) createUserOnce(ctx context.Context, u newUser) error {
 	r := n.routeOf(u.ID.Slot())
 	if l := r.local.Load(); l != nil && l.Leading() {
 		return l.CreateUser(ctx, u.ID, u.Name, u.Hash)

@@ -43,12 +43,12 @@ func (f *rosterFile) sum() string {
 	return fmt.Sprintf("%08x", crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// openRoster reads the file. A directory without one is a founder's first start, or one
-// from before there were clusters: founding are the ids that it begins with.
-func openRoster(d *storage.Directory, founding map[uint32]string) (*roster, error) {
+// openRoster reads the file. A directory without one is new, or from before there were
+// clusters, and begins with the founding ids; known says that it must have one.
+func openRoster(d *storage.Directory, founding map[uint32]string, known bool) (*roster, error) {
 	r := &roster{directory: d}
 	b, err := d.ReadFile(replicasName)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !known {
 		r.ids = maps.Clone(founding)
 		if r.ids == nil {
 			r.ids = make(map[uint32]string)
@@ -56,7 +56,7 @@ func openRoster(d *storage.Directory, founding map[uint32]string) (*roster, erro
 		return r, r.write()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrReplicas, err)
 	}
 	var f rosterFile
 	if err := json.Unmarshal(b, &f); err != nil || f.Version != 1 || f.Checksum != f.sum() {
