@@ -140,7 +140,9 @@ func (o *pairsOptions) follow(ctx context.Context, s *site, done <-chan error) e
 			last, moved = now, time.Now()
 		}
 		if time.Since(moved) > stallTime {
-			return fmt.Errorf("%w: %+v", errStalled, now)
+			var complaints load.Complaints
+			err := s.worker.ask(ctx, "stop", nil, &complaints)
+			return errors.Join(fmt.Errorf("%w: %+v; the first of %d complaints: %q", errStalled, now, complaints.Errors, complaints.First), err)
 		}
 	}
 }
