@@ -246,6 +246,7 @@ type hostedShard struct {
 // Lead implements raft.Machine.
 func (h hostedShard) Lead(term uint64) {
 	h.Shard.Lead(term)
+	h.route.node.ledHere(h.route.id, term)
 	h.route.node.leaders.lead(h.route.id, term)
 }
 

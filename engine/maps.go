@@ -122,6 +122,7 @@ type hostedMap struct {
 // Lead implements raft.Machine.
 func (h hostedMap) Lead(term uint64) {
 	h.Machine.Lead(term)
+	h.node.ledHere(cluster.MapGroup, term)
 	h.node.leaders.lead(cluster.MapGroup, term)
 }
 

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"slices"
 	"strconv"
 
 	"parley/engine/admin"
 	"parley/engine/reactor"
+	"parley/raft/link"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -37,6 +39,7 @@ type reading struct {
 type readings struct {
 	node    *Node
 	reactor reactor.Stats
+	links   link.Stats
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -88,8 +91,11 @@ func bit(b bool) float64 {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, r := range plain {
+	for _, r := range slices.Concat(plain, clusterPlain) {
 		ch <- r.desc
+	}
+	for _, d := range clusterLabels {
+		ch <- d
 	}
 	for _, d := range []*prometheus.Desc{closedDesc, leadingDesc, appliedDesc, recordDesc, logBytesDesc, entriesDesc, failedDesc} {
 		ch <- d
@@ -102,12 +108,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	if m.node.server != nil {
 		r.reactor = m.node.server.Stats()
 	}
-	for _, p := range plain {
+	if m.node.hub != nil {
+		r.links = m.node.hub.Stats()
+	}
+	for _, p := range slices.Concat(plain, clusterPlain) {
 		ch <- prometheus.MustNewConstMetric(p.desc, p.kind, p.value(&r))
 	}
 	for reason, count := range r.reactor.Closed {
 		ch <- prometheus.MustNewConstMetric(closedDesc, prometheus.CounterValue, float64(count), reactor.Reason(reason).String())
 	}
+	m.collectCluster(ch)
 	for _, route := range m.node.routes {
 		if l := route.local.Load(); l != nil && l.group != nil {
 			collectShard(ch, strconv.Itoa(int(route.id)), l)

@@ -50,6 +50,7 @@ type Node struct {
 	loops     atomic.Pointer[[]Loop]
 	admin     *admin.Server
 	metrics   *metrics
+	counters  clusterCounters
 	diskFull  atomic.Bool
 	draining  atomic.Bool
 	leaving   atomic.Bool     // the cluster map wants this node to go

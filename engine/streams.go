@@ -81,6 +81,7 @@ func (n *Node) restart(users []wire.ID) {
 		entries = n.sessions.Append(entries[:0], user)
 		for _, entry := range entries {
 			h := reactor.Handle(entry.Handle)
+			n.counters.restarts.Add(1)
 			n.post(h, closeItem{handle: h, code: wire.CodeGoingAway, reason: "what happened meanwhile is no longer known here: sync again"})
 		}
 	}

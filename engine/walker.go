@@ -84,6 +84,7 @@ func (n *Node) walkGroup(group uint32, g *raft.Group) {
 			n.log.Warn("replica step failed", "group", group, "action", step.Action, "replica", step.Replica, "error", err)
 			return
 		}
+		n.counters.steps.Add(1)
 		if step.Action == cluster.Transfer {
 			return // another node goes on
 		}
@@ -193,6 +194,7 @@ func (n *Node) planOnce(ctx context.Context, down map[uint32]time.Time) {
 			n.log.Info("a planned change of the map was not made", "change", change, "error", err)
 			return
 		}
+		n.counters.plans.Add(1)
 	}
 }
 
