@@ -494,3 +494,23 @@ func TestNothingIsPlannedWithoutACluster(t *testing.T) {
 		t.Errorf("planned for groups that nobody speaks for: %+v", changes)
 	}
 }
+
+func BenchmarkPlan(b *testing.B) {
+	for _, n := range []int{3, 100, 1000} {
+		m := founded(b, 1, 256)
+		for i := 2; i <= n; i++ {
+			d := describe(2)
+			d.Name, d.Address, d.Identity = fmt.Sprint("n", i), fmt.Sprintf("host-%d:7700", i), fmt.Sprint(i)
+			m = apply(b, m, AddNode{d})
+		}
+		status := Status{Groups: make(map[uint32]Membership), Random: rand.New(rand.NewPCG(1, 1)).Uint64}
+		for i := range m.Shards {
+			status.Groups[uint32(i)] = Membership{Voters: []string{m.Shards[i].Replicas[0].ID}}
+		}
+		b.Run(fmt.Sprintf("nodes=%d/shards=256", n), func(b *testing.B) {
+			for b.Loop() {
+				Plan(m, status, 4)
+			}
+		})
+	}
+}

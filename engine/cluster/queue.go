@@ -114,7 +114,7 @@ func (q *queue) add(change []byte) (*proposal, error) {
 func (q *queue) next(dst []byte) (entry []byte, handle any, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.term == 0 || len(q.waiting) == 0 {
+	if len(q.waiting) == 0 { // always, while this replica does not lead
 		return dst, nil, false
 	}
 	p := q.waiting[0]

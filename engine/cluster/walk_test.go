@@ -121,6 +121,14 @@ func (g group) safe() (group, Step, error) {
 	case step.Action == Wait && g.desired&^g.current == 0 && before.tolerance() >= 0:
 		return g, step, fmt.Errorf("waits although a majority and all that is desired are there")
 	}
+	switch n := size(g.voters); {
+	case n < size(before.voters) && n < quorum(size(g.desired)):
+		return g, step, fmt.Errorf("%d voters of %d", n, size(g.desired))
+	case n < size(before.voters) && has(before.current, number(step.Replica)) && g.tolerance() < 0:
+		return g, step, fmt.Errorf("an up to date voter goes where there are too few")
+	case n > size(before.voters) && n > size(g.desired)+1:
+		return g, step, fmt.Errorf("%d voters, %d desired", n, size(g.desired))
+	}
 	if n := size(g.voters); step.Action == Promote && n%2 == 0 && n != size(g.desired) {
 		if next := g.walk(); next.Action == Wait {
 			return g, step, fmt.Errorf("%d voters, and the next step is %v", n, next)
