@@ -47,18 +47,19 @@ func (h *Hub) accept() {
 func (h *Hub) receive(s *stream) {
 	defer h.abandon(s)
 	hi, err := h.welcome(s)
-	<-h.handshakes
-	if err != nil {
-		h.refuse(s, err)
-		return
+	var request []byte // of a connection that has one
+	if err == nil && hi.purpose != purposeLink {
+		request, err = s.expect(&frameReader{in: s.in}, frameRequest, handshakeTimeout)
 	}
-	switch hi.purpose {
-	case purposeLink:
+	<-h.handshakes
+	switch {
+	case err != nil:
+	case hi.purpose == purposeLink:
 		err = h.serveLink(s, &hi)
-	case purposeSnapshot:
-		err = h.serveTransfer(s, &hi)
-	case purposeJoin:
-		err = h.serveJoin(s)
+	case hi.purpose == purposeSnapshot:
+		err = h.serveTransfer(s, &hi, request)
+	case hi.purpose == purposeJoin:
+		err = h.serveJoin(s, request)
 	}
 	if err != nil && h.ctx.Err() == nil {
 		h.refuse(s, err)

@@ -221,7 +221,7 @@ func parseInstall(d *decoder, r *hraft.InstallSnapshotRequest) error {
 		d.bad = true
 	}
 	r.Size = int64(size)
-	return d.end(frameInstall)
+	return d.end(frameRequest)
 }
 
 // appendRoute encodes which replica speaks to which.

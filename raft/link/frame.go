@@ -38,7 +38,7 @@ const (
 	frameCall        frameKind = 15 // correlation, kind, payload
 	frameAnswer      frameKind = 16 // correlation, payload
 	frameFailure     frameKind = 17 // correlation, code, text
-	frameInstall     frameKind = 18 // on a transfer: group, source, target, InstallSnapshot
+	frameRequest     frameKind = 18 // first on a transfer, group, source, target, InstallSnapshot, or a join: payload
 	frameProceed     frameKind = 19 // on a transfer: the replica is ready
 	frameInstalled   frameKind = 20 // on a transfer: flags, term
 )

@@ -209,7 +209,7 @@ func TestBadFramesCloseTheConnection(t *testing.T) {
 			"empty":                  {0, 0, 0, 0, 0},
 			"unknown kind":           frame(99, 1, 2),
 			"an answer":              frame(frameAppended, 1, 0, 1, 1),
-			"kind of a transfer":     frame(frameInstall),
+			"kind of a transfer":     frame(frameRequest),
 			"ping without epoch":     frame(framePing, 1),
 			"ping with more":         frame(framePing, 1, 2, 3),
 			"call without kind":      frame(frameCall, 1),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -254,3 +255,22 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func echo(_ context.Context, _ uint32, payload []byte, reply Reply) { reply(payload, nil) }
+
+// hold never answers a call.
+func hold(context.Context, uint32, []byte, Reply) {}
+
+// discard is a connection whose other end reads everything.
+func (w *world) discard() net.Conn {
+	a, b := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(io.Discard, b)
+	}()
+	w.t.Cleanup(func() {
+		a.Close()
+		b.Close()
+		<-done
+	})
+	return a
+}

@@ -32,7 +32,7 @@ func (h *Hub) Join(ctx context.Context, address string, payload []byte) ([]byte,
 	defer h.abandon(s)
 	defer context.AfterFunc(ctx, s.close)()
 	defer context.AfterFunc(h.ctx, s.close)()
-	b, err := closeFrame(append(openFrame(nil, frameMessage), payload...), 0)
+	b, err := closeFrame(append(openFrame(nil, frameRequest), payload...), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -56,26 +56,16 @@ func (h *Hub) Join(ctx context.Context, address string, payload []byte) ([]byte,
 }
 
 // serveJoin takes one call.
-func (h *Hub) serveJoin(s *stream) error {
+func (h *Hub) serveJoin(s *stream, request []byte) error {
 	select {
 	case h.joins <- struct{}{}:
 		defer func() { <-h.joins }()
 	default:
 		return s.answerJoin(nil, &RemoteError{CodeBusy, "too many nodes are joining"})
 	}
-	if err := s.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return err
-	}
-	kind, body, err := (&frameReader{in: s.in}).next()
-	if err != nil {
-		return noEOF(err)
-	}
-	if kind != frameMessage {
-		return fmt.Errorf("%w: kind %d in a join", ErrFrame, kind)
-	}
 	ctx, cancel := context.WithTimeout(h.ctx, joinTimeout)
 	defer cancel()
-	answer, err := (*h.join.Load())(ctx, body)
+	answer, err := (*h.join.Load())(ctx, request)
 	return s.answerJoin(answer, err)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // A transfer is a connection for one snapshot:
 //
-//	sender    frameInstall, then, once it is told to proceed, Size bytes
+//	sender    frameRequest, then, once it is told to proceed, Size bytes
 //	receiver  frameProceed, and frameInstalled at the end; or frameRefused instead of either
 //
 // TCP's window is the flow control: the receiver reads as fast as it stores.
@@ -49,7 +49,7 @@ func (t *transport) InstallSnapshot(_ hraft.ServerID, target hraft.ServerAddress
 }
 
 func (t *transport) sendSnapshot(s *stream, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
-	b := appendRoute(openFrame(nil, frameInstall), routeKey{t.group, t.server, string(target)})
+	b := appendRoute(openFrame(nil, frameRequest), routeKey{t.group, t.server, string(target)})
 	b, err := closeFrame(appendInstall(b, args), 0)
 	if err != nil {
 		return err
@@ -64,16 +64,16 @@ func (t *transport) sendSnapshot(s *stream, target hraft.ServerAddress, args *hr
 	if err := s.copy(data, args.Size); err != nil {
 		return err
 	}
-	d, err := s.expect(frames, frameInstalled, installTimeout)
+	body, err := s.expect(frames, frameInstalled, installTimeout)
 	if err != nil {
 		return err
 	}
-	resp.Term, resp.Success, err = parseTermAnswer(d, frameInstalled)
+	resp.Term, resp.Success, err = parseTermAnswer(&decoder{b: body}, frameInstalled)
 	return err
 }
 
-// expect reads the other side's next frame.
-func (s *stream) expect(frames *frameReader, want frameKind, timeout time.Duration) (*decoder, error) {
+// expect reads the other side's next frame, which must be of a kind.
+func (s *stream) expect(frames *frameReader, want frameKind, timeout time.Duration) ([]byte, error) {
 	if err := s.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
 	}
@@ -81,11 +81,11 @@ func (s *stream) expect(frames *frameReader, want frameKind, timeout time.Durati
 	if err != nil {
 		return nil, noEOF(err)
 	}
-	d := &decoder{b: body}
 	switch kind {
 	case want:
-		return d, nil
+		return body, nil
 	case frameRefused:
+		d := &decoder{b: body}
 		text := d.bytes(textBytesMax)
 		if err := d.end(kind); err != nil {
 			return nil, err
@@ -122,18 +122,9 @@ func (p paced) Read(b []byte) (int, error) {
 }
 
 // serveTransfer receives a snapshot and gives it to its group's replica.
-func (h *Hub) serveTransfer(s *stream, hi *hello) error {
-	select {
-	case h.receiving <- struct{}{}:
-		defer func() { <-h.receiving }()
-	default:
-		return s.refuse("this node is receiving other snapshots")
-	}
-	d, err := s.expect(&frameReader{in: s.in}, frameInstall, handshakeTimeout)
-	if err != nil {
-		return err
-	}
-	key, err := parseRoute(d, frameInstall)
+func (h *Hub) serveTransfer(s *stream, hi *hello, request []byte) error {
+	d := &decoder{b: request}
+	key, err := parseRoute(d, frameRequest)
 	if err != nil {
 		return err
 	}
@@ -143,6 +134,12 @@ func (h *Hub) serveTransfer(s *stream, hi *hello) error {
 	}
 	if node, ok := h.options.NodeOf(key.source); !ok || node != hi.from {
 		return fmt.Errorf("%w: node %d speaks for replica %q", ErrFrame, hi.from, key.source)
+	}
+	select {
+	case h.receiving <- struct{}{}:
+		defer func() { <-h.receiving }()
+	default:
+		return s.refuse("this node is receiving other snapshots")
 	}
 	t := h.transport(key.group)
 	if t == nil || t.server != key.target {
