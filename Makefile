@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 10
 
 CRASH_CYCLES ?= 50
 
-.PHONY: help build run demo test hostile race fuzz crash bench vet check $(BIN)
+.PHONY: help build run demo test hostile race fuzz crash bench vet check guide $(BIN)
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: ## every test but the longest
 
 hostile: ## what the internet does to a public server, against a server process (bench/hostile/README.md)
 	$(GO) test -timeout 30m ./bench/hostile
+
+guide: ## every command of the operations guide, on a cluster of four nodes
+	$(GO) test ./cmd/parley -run OperationsGuide
 
 race: ## the tests of everything concurrent, whole, under the race detector
 	$(GO) test -race -timeout 30m ./wire/... ./storage/... ./raft/... ./engine/...

@@ -182,14 +182,18 @@ func newShard() *cobra.Command {
 }
 
 func newShardList() *cobra.Command {
-	return onCluster(&cobra.Command{
+	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the shards and where their replicas are",
 		Long: "Lists the shards with their leader and replicas. A replica is a voter unless it says learner (it catches up), coming or going\n" +
-			"(the cluster map wants it and it has not begun, or the other way round).",
+			"(the cluster map wants it and it has not begun, or the other way round).\n\n" +
+			"With --settled it first waits until every shard has a leader and is where it should be: what a script does between two\n" +
+			"steps of a rolling upgrade.",
 		Args: noArguments,
-	}, func(ctx context.Context, out io.Writer, o admin.ClusterOperator, _ []string) error {
-		shards, err := o.Shards(ctx)
+	}
+	settled := c.Flags().Duration("settled", 0, "wait so long, `TIME`, until nothing is on its way any more")
+	return onCluster(c, func(ctx context.Context, out io.Writer, o admin.ClusterOperator, _ []string) error {
+		shards, err := settledShards(ctx, o, *settled)
 		if err != nil {
 			return err
 		}
@@ -207,6 +211,45 @@ func newShardList() *cobra.Command {
 		}
 		return w.Flush()
 	})
+}
+
+// errUnsettled reports shards that have not come to rest.
+var errUnsettled = errors.New("not every shard has come to rest")
+
+const (
+	settledPoll = 200 * time.Millisecond
+	// settledLooks is how often in a row the shards must be at rest: the planner looks once a
+	// second, so a move that is about to begin shows within that time.
+	settledLooks = 8
+)
+
+// settledShards lists the shards, at rest if patience is not zero.
+func settledShards(ctx context.Context, o admin.ClusterOperator, patience time.Duration) ([]admin.Shard, error) {
+	deadline, looks := time.Now().Add(patience), 0
+	for {
+		shards, err := o.Shards(ctx)
+		if err != nil || patience == 0 {
+			return shards, err
+		}
+		looks++
+		moving := 0
+		for _, s := range shards {
+			if !s.Settled {
+				moving, looks = moving+1, 0
+			}
+		}
+		if looks >= settledLooks {
+			return shards, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%w: %d of %d are on their way, or have no leader", errUnsettled, moving, len(shards))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(settledPoll):
+		}
+	}
 }
 
 // shardNumber reads a shard's number.
