@@ -67,7 +67,6 @@ func (t *tickets) withdraw(count int) {
 		*t.at(t.next) = shard.Origin{}
 		t.open--
 	}
-	t.oldest = min(t.oldest, t.next)
 	t.advance()
 }
 
