@@ -143,7 +143,8 @@ func (n *Node) admitNode(ctx context.Context, payload []byte) ([]byte, error) {
 	if err := n.keys.VerifyInvitation(string(r.Token), n.config.Now()); err != nil {
 		return nil, fmt.Errorf("%w: %w", cluster.ErrToken, err)
 	}
-	change, err := cluster.Admit(n.maps.view.Map(), r, n.hub.Silent)
+	m := n.maps.view.Map()
+	change, err := cluster.Admission(m, r, n.clusterStatus(ctx, m, make(map[uint32]time.Time)))
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +152,7 @@ func (n *Node) admitNode(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := n.mapAt(ctx, result.Epoch)
-	if err != nil {
+	if m, err = n.mapAt(ctx, result.Epoch); err != nil {
 		return nil, err
 	}
 	keys, err := n.directory.ReadFile(keysName)

@@ -158,6 +158,9 @@ func take(ctx context.Context, g *raft.Group, step cluster.Step) error {
 const (
 	planInterval = time.Second
 	planTimeout  = 10 * time.Second
+	// planAfter is how many intervals a new leader of the map listens before it plans: what
+	// it has not heard of yet it would take for lost.
+	planAfter = 3
 	// movesMax is how many shards are in motion at once: each copies its state over the
 	// network and writes it to a disk that also serves.
 	movesMax = 2
@@ -169,6 +172,7 @@ func (n *Node) plan() {
 	tick := time.NewTicker(planInterval)
 	defer tick.Stop()
 	down := make(map[uint32]time.Time)
+	ticks := 0 // since this node leads the map
 	for {
 		select {
 		case <-n.stop:
@@ -178,6 +182,10 @@ func (n *Node) plan() {
 		g := n.maps.group.Load()
 		if g == nil || !g.Leading() || n.hub == nil {
 			clear(down)
+			ticks = 0
+			continue
+		}
+		if ticks++; ticks < planAfter {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(n.life, planTimeout)
@@ -217,9 +225,12 @@ func (n *Node) clusterStatus(ctx context.Context, m *cluster.Map, down map[uint3
 		}
 		status.Down[d.Number] = now.Sub(down[d.Number])
 	}
+	terms := make(map[uint32]uint64)
 	for _, s := range all {
 		for i := range s.Groups {
-			if g := &s.Groups[i]; g.Leading {
+			// Two may say that they lead, for a moment: the higher term does.
+			if g := &s.Groups[i]; g.Leading && g.Term > terms[g.Group] {
+				terms[g.Group] = g.Term
 				status.Groups[g.Group] = cluster.Membership{Voters: g.Voters, Learners: g.Learners}
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 )
 
 // Reasons for refusing a join, beside those for refusing the change that it becomes.
@@ -117,18 +116,6 @@ func (r *JoinRequest) node() Node {
 		Name: r.Name, Address: r.Address, Client: r.Client, Zone: r.Zone, Weight: r.Weight,
 		Identity: r.Identity, Version: r.Version,
 	}
-}
-
-// Admit is [Admission] for one who knows only which nodes are silent: what the groups are
-// while replicas move is not looked at.
-func Admit(m *Map, r *JoinRequest, silent func(node uint32) bool) (Change, error) {
-	status := Status{Down: make(map[uint32]time.Duration)}
-	for i := range m.Nodes {
-		if n := &m.Nodes[i]; n.State != Removed && silent(n.Number) {
-			status.Down[n.Number] = 0
-		}
-	}
-	return Admission(m, r, status)
 }
 
 // Admission decides on a join whose token was checked: it is the change to propose, and

@@ -121,10 +121,6 @@ func TestJoinsAreJudged(t *testing.T) {
 		if !errors.Is(err, c.err) || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v %v\nwant %+v %v", name, got, err, c.want, c.err)
 		}
-		silent := func(node uint32) bool { _, down := status.Down[node]; return down }
-		if simple, err := Admit(m, c.request, silent); !reflect.DeepEqual(simple, got) || !errors.Is(err, c.err) {
-			t.Errorf("%s, by silence: %+v %v", name, simple, err)
-		}
 	}
 	if _, err := Admission(&Map{}, request(describe(1)), Status{}); !errors.Is(err, ErrNotFounded) {
 		t.Errorf("into no cluster: %v", err)
