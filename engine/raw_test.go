@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/engine/shard"
 	"parley/wire"
 	"parley/wire/wiretest"
 )
@@ -262,7 +263,8 @@ func waitUntil(t *testing.T, done func() bool) {
 func listed(t *testing.T, n *Node, user wire.ID, count int) {
 	t.Helper()
 	waitUntil(t, func() bool {
-		list, _, err := n.replicaOf(user.Slot()).Listed(user, 0)
-		return err == nil && len(list) == count
+		rows := 0
+		_, err := n.replicaOf(user.Slot()).Listed(t.Context(), user, 0, func(shard.Listed) { rows++ })
+		return err == nil && rows == count
 	})
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"parley/engine/delivery"
@@ -25,9 +23,9 @@ const (
 	readPage    readOp = iota + 1 // user, HISTORY -> PAGE
 	readUsers                     // USERS -> USER_LIST
 	readNames                     // RESOLVE -> USER_LIST
-	readListed                    // user -> the shards of the user's conversations
-	readChanged                   // user, index -> the conversations that changed since
-	readStates                    // user, conversations -> their states with previews
+	readListed                    // user, index -> index, the shards that the user's list names since
+	readChanged                   // a changedQuery -> index, places
+	readStates                    // a statesQuery -> CONVERSATIONS frames
 )
 
 // errQuestion reports a question that cannot be read.
@@ -112,14 +110,23 @@ func (n *Node) answerQuestion(ctx context.Context, r *route, op readOp, question
 		list, err := l.usersNamed(q.Names)
 		return wire.AppendUserList(nil, &wire.UserList{Users: list}), err
 	case readListed:
-		shards, err := n.listedIn(l, wire.ID(t.uint()))
-		return appendNumbers(nil, shards), err
-	case readChanged:
 		user, since := wire.ID(t.uint()), t.uint()
-		changed, index, err := l.Changed(user, since)
-		return appendChanged(nil, changed, index), err
+		shards, index, err := n.listedIn(ctx, l, user, since)
+		return appendNumbers(binary.AppendUvarint(nil, index), shards), err
+	case readChanged:
+		q, err := parseChangedQuery(question)
+		if err != nil {
+			return nil, err
+		}
+		rows, index, err := l.changed(ctx, &q)
+		return appendPlaces(nil, rows, index), err
 	case readStates:
-		return l.answerStates(&t)
+		q, err := parseStatesQuery(question)
+		if err != nil {
+			return nil, err
+		}
+		list, err := l.states(ctx, &q)
+		return appendStates(nil, list), err
 	}
 	return nil, errQuestion
 }
@@ -244,164 +251,6 @@ func (n *Node) userNamed(ctx context.Context, name string) (u wire.User, ok bool
 func (n *Node) userExists(ctx context.Context, user wire.ID) (bool, error) {
 	list, err := n.usersAt(ctx, n.routeOf(user.Slot()), []wire.UserQuery{{ID: user}})
 	return len(list) > 0, err
-}
-
-// listedIn is the set of shards that hold a conversation of a user whose home this is.
-func (n *Node) listedIn(l *replica, user wire.ID) ([]uint64, error) {
-	listed, _, err := l.Listed(user, 0)
-	if err != nil {
-		return nil, err
-	}
-	var shards []uint64
-	for i := range listed {
-		shards = append(shards, uint64(n.table.Shard(listed[i].Conversation.Slot())))
-	}
-	slices.Sort(shards)
-	return slices.Compact(shards), nil
-}
-
-// listedFor is that set, for a user who is attached at home from now on.
-func (n *Node) listedFor(ctx context.Context, user wire.ID) ([]uint64, error) {
-	r := n.routeOf(user.Slot())
-	p, err := r.attach(user)
-	if err != nil {
-		return nil, err
-	}
-	if p.Node == 0 {
-		l, err := r.lead(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return n.listedIn(l, user)
-	}
-	answer, err := n.ask(ctx, r, p, readListed, binary.AppendUvarint(nil, uint64(user)))
-	if err != nil {
-		return nil, err
-	}
-	return parseNumbers(answer, uint64(len(n.routes)))
-}
-
-// changedIn reads what changed in a shard for a user, who is attached there from now on.
-func (n *Node) changedIn(ctx context.Context, r *route, user wire.ID, since uint64) ([]shard.Changed, uint64, error) {
-	p, err := r.attach(user)
-	if err != nil {
-		return nil, 0, err
-	}
-	if p.Node == 0 {
-		l, err := r.lead(ctx)
-		if err != nil {
-			return nil, 0, err
-		}
-		return l.Changed(user, since)
-	}
-	question := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), since)
-	answer, err := n.ask(ctx, r, p, readChanged, question)
-	if err != nil {
-		return nil, 0, err
-	}
-	return parseChanged(answer, user)
-}
-
-// changedChunk is how many states travel in one CONVERSATIONS frame.
-const changedChunk = 256
-
-func appendChanged(dst []byte, changed []shard.Changed, index uint64) []byte {
-	dst = binary.AppendUvarint(dst, index)
-	dst = binary.AppendUvarint(dst, uint64(len(changed)))
-	for i := range changed {
-		dst = binary.AppendUvarint(dst, changed[i].Index)
-	}
-	for part := range slices.Chunk(changed, changedChunk) {
-		var c wire.Conversations
-		for i := range part {
-			c.Items = append(c.Items, part[i].State)
-		}
-		dst = wire.AppendConversations(dst, &c)
-	}
-	return dst
-}
-
-func parseChanged(src []byte, user wire.ID) (changed []shard.Changed, index uint64, err error) {
-	t := tokenReader{src: src}
-	index = t.uint()
-	count := t.uint()
-	if t.bad || count > uint64(len(src)) {
-		return nil, 0, errBadAnswer
-	}
-	changed = make([]shard.Changed, count)
-	for i := range changed {
-		changed[i].Index = t.uint()
-	}
-	if t.bad {
-		return nil, 0, errBadAnswer
-	}
-	rest, at := t.src, 0
-	for len(rest) > 0 {
-		var f wire.Frame
-		if f, rest, err = wire.NextFrame(rest); err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", errBadAnswer, err)
-		}
-		c, err := wire.ParseConversations(f)
-		if err != nil || len(c.Items) > len(changed)-at {
-			return nil, 0, errBadAnswer
-		}
-		for _, item := range c.Items {
-			changed[at].State, changed[at].Conversation = item, item.Ref.Conversation(user)
-			at++
-		}
-	}
-	if at != len(changed) {
-		return nil, 0, errBadAnswer
-	}
-	return changed, index, nil
-}
-
-// preview reads the beginning of a conversation's last message.
-func (n *Node) preview(ctx context.Context, user wire.ID, c wire.Conversation) (*wire.Preview, error) {
-	r := n.routeOf(c.Slot())
-	p, err := r.position()
-	if err != nil {
-		return nil, err
-	}
-	if p.Node == 0 {
-		l := r.local.Load()
-		if l == nil {
-			return nil, raft.ErrNotLeader
-		}
-		state, _, err := l.State(user, c, true)
-		return state.Preview, err
-	}
-	question := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), uint64(c.Ref(user)))
-	answer, err := n.ask(ctx, r, p, readStates, question)
-	if err != nil {
-		return nil, err
-	}
-	list, err := parseOne(answer, wire.TypeConversations, wire.ParseConversations)
-	if err != nil || len(list.Items) == 0 {
-		return nil, err
-	}
-	return list.Items[0].Preview, nil
-}
-
-// answerStates answers with the states of some conversations of one user, as far as there
-// are any.
-func (l *replica) answerStates(t *tokenReader) ([]byte, error) {
-	user := wire.ID(t.uint())
-	var c wire.Conversations
-	for len(t.src) > 0 {
-		ref := wire.Ref(t.uint())
-		if t.bad || len(c.Items) >= changedChunk {
-			return nil, errQuestion
-		}
-		state, ok, err := l.State(user, ref.Conversation(user), true)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			c.Items = append(c.Items, state)
-		}
-	}
-	return wire.AppendConversations(nil, &c), nil
 }
 
 func appendNumbers(dst []byte, list []uint64) []byte {

@@ -2,9 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
 
-	"parley/engine/shard"
+	"parley/engine/delivery"
 	"parley/wire"
 )
 
@@ -12,115 +15,208 @@ import (
 // wire.FrameBytesMax with its token.
 const pageBytesMax = wire.FrameBytesMax - wire.ConversationsHeaderBytes - syncTokenBytesMax
 
+// errAhead says that a device has seen more of a shard than there is: the shard was
+// restored from a backup.
+var errAhead = errors.New("engine: a sync token is ahead of its shard")
+
 // answerSync reads the conversations that changed since the token. The session is
 // already pushed to, so what changes while this reads reaches the client either way.
 func (n *Node) answerSync(ctx context.Context, user wire.ID, q *wire.Sync) ([]byte, error) {
-	token, err := parseSyncToken(q.Token, n.identity.Cluster)
+	token, err := parseSyncToken(q.Token, n.identity.Cluster, len(n.routes))
 	reset := err != nil && len(q.Token) > 0
 	if err != nil {
-		token = syncToken{cluster: n.identity.Cluster, marks: make(map[int]mark)}
-	}
-	changed, reset2, err := n.changedSince(ctx, user, &token)
-	if err != nil {
-		return nil, err
-	}
-	answer := wire.Conversations{Correlation: q.Correlation}
-	if reset || reset2 {
-		answer.Flags |= wire.SyncReset
+		token = newSyncToken(n.identity.Cluster)
 	}
 	limit := int(q.Limit)
 	if limit == 0 {
 		limit = wire.SyncItemsMax
 	}
-	if err := n.fillPage(ctx, user, &answer, &token, changed, limit, int(q.Previews)); err != nil {
+	p := syncPage{node: n, user: user, token: token, limit: limit, previews: int(q.Previews)}
+	rows, err := p.choose(ctx)
+	if errors.Is(err, errAhead) {
+		reset, p.token = true, newSyncToken(n.identity.Cluster)
+		rows, err = p.choose(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if told := len(answer.Items) > 0 || answer.Flags != 0 || token.paging; told || len(q.Token) == 0 {
-		answer.Token = token.append(nil) // else: nothing changed, keep yours
+	answer := wire.Conversations{Correlation: q.Correlation}
+	if reset {
+		answer.Flags |= wire.SyncReset
+	}
+	if err := p.fill(ctx, &answer, rows); err != nil {
+		return nil, err
+	}
+	if told := len(answer.Items) > 0 || answer.Flags != 0 || p.token.paging; told || len(q.Token) == 0 {
+		answer.Token = p.token.append(nil) // else: nothing changed, keep yours
 	}
 	return wire.AppendConversations(nil, &answer), nil
 }
 
-// changedSince collects what changed in every shard that holds a conversation of the
-// user, in order of activity, and moves the token's marks. Between two pages it leaves
-// out what an earlier page has told, unless it changed again since.
-func (n *Node) changedSince(ctx context.Context, user wire.ID, t *syncToken) (all []shard.Changed, reset bool, err error) {
-	shards, err := n.shardsOf(ctx, user)
+// A syncPage is one answer to SYNC in the making. First each shard chooses the rows of its
+// index that come first in order of activity; then only the conversations of those that
+// are first of all are read.
+type syncPage struct {
+	node     *Node
+	user     wire.ID
+	token    syncToken
+	limit    int
+	previews int
+	readAt   map[int]delivery.Position // where each shard's rows came from
+}
+
+// A syncRow is a conversation that changed: where it stands, and in which shard it is.
+type syncRow struct {
+	place
+	shard int
+}
+
+// choose finds the rows that come first, one more than the page takes if there is one, and
+// moves the token's marks to what it saw. Between two pages it leaves out what an earlier
+// page has told, unless it changed again since.
+//
+// The shards to ask are those of the token and those that the user's list, at home, names
+// since: home's mark is how far the list was read, and how far home's own rows were.
+func (p *syncPage) choose(ctx context.Context) ([]syncRow, error) {
+	n := p.node
+	home := n.table.Shard(p.user.Slot())
+	listed, listedAt, err := n.listedFor(ctx, p.user, p.token.marks[home].since)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	for index := range shards {
-		m := t.marks[index]
-		changed, reached, err := n.changedIn(ctx, n.routes[index], user, m.since)
+	shards := append(slices.Collect(maps.Keys(p.token.marks)), home)
+	for _, shard := range listed {
+		shards = append(shards, int(shard))
+	}
+	slices.Sort(shards)
+	p.readAt = make(map[int]delivery.Position)
+	first := selection[syncRow]{keep: p.limit + 1, before: func(a, b syncRow) bool { return a.before(b.place) }}
+	for _, shard := range slices.Compact(shards) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		m := p.token.marks[shard]
+		q := changedQuery{user: p.user, mark: m, paging: p.token.paging, bound: p.token.bound, limit: p.limit + 1}
+		rows, reached, position, err := n.changedIn(ctx, n.routes[shard], &q)
 		if err != nil {
-			return nil, false, err
+			return nil, err
+		}
+		if shard == home {
+			reached = min(reached, listedAt)
 		}
 		if m.since > reached || m.reached > reached {
-			// The device has seen more than there is: the shard was restored from a backup.
-			*t = syncToken{cluster: t.cluster, marks: make(map[int]mark)}
-			all, _, err = n.changedSince(ctx, user, t)
-			return all, true, err
+			return nil, fmt.Errorf("%w: shard %d", errAhead, shard)
 		}
-		for i := range changed {
-			c := &changed[i]
-			at := place{c.State.Time, c.State.Ref}
-			if !t.paging || c.Index > m.reached || t.bound.before(at) {
-				all = append(all, *c)
-			}
+		for _, at := range rows {
+			first.add(syncRow{at, shard})
 		}
-		t.marks[index] = mark{since: m.since, reached: reached}
+		p.token.marks[shard], p.readAt[shard] = mark{since: m.since, reached: reached}, position
 	}
-	slices.SortFunc(all, func(a, b shard.Changed) int {
-		if (place{a.State.Time, a.State.Ref}).before(place{b.State.Time, b.State.Ref}) {
+	return first.take(), nil
+}
+
+// fill reads the conversations of the chosen rows, as many as the client and a frame take,
+// with previews for the first ones, and makes the token of what comes next. What changed
+// since the rows were read is told as it is now, and once more on a later page.
+func (p *syncPage) fill(ctx context.Context, answer *wire.Conversations, rows []syncRow) error {
+	more := len(rows) > p.limit
+	rows = rows[:min(len(rows), p.limit)]
+	states, err := p.states(ctx, rows)
+	if err != nil {
+		return err
+	}
+	size, end := 0, 0
+	for ; end < len(rows); end++ {
+		v, ok := states[rows[end].ref]
+		if !ok {
+			continue
+		}
+		if size += wire.ConversationStateBytes(v); size > pageBytesMax {
+			more = true
+			break
+		}
+		answer.Items = append(answer.Items, *v)
+	}
+	slices.SortFunc(answer.Items, func(a, b wire.ConversationState) int {
+		if (place{a.Time, a.Ref}).before(place{b.Time, b.Ref}) {
 			return -1
 		}
 		return 1
 	})
-	return all, false, nil
-}
-
-// shardsOf is the set of shards that hold a conversation of the user; the user's home
-// keeps the list.
-func (n *Node) shardsOf(ctx context.Context, user wire.ID) (map[int]struct{}, error) {
-	listed, err := n.listedFor(ctx, user)
-	if err != nil {
-		return nil, err
+	if more {
+		answer.Flags |= wire.SyncMore
+		p.token.paging, p.token.bound = true, rows[end-1].place
+		return nil
 	}
-	shards := make(map[int]struct{})
-	for _, shard := range listed {
-		shards[int(shard)] = struct{}{}
-	}
-	return shards, nil
-}
-
-// fillPage takes the first conversations of what changed, as many as the client and a
-// frame take, with previews for the first ones, and makes the token of what comes next.
-func (n *Node) fillPage(ctx context.Context, user wire.ID, answer *wire.Conversations, t *syncToken, changed []shard.Changed, limit, previews int) error {
-	size := 0
-	if t.paging {
-		previews = 0 // the first page had them
-	}
-	for i := range changed {
-		c := &changed[i]
-		if i < previews {
-			preview, err := n.preview(ctx, user, c.Conversation)
-			if err != nil {
-				return err
-			}
-			c.State.Preview = preview
-		}
-		size += wire.ConversationStateBytes(&c.State)
-		if i == limit || size > pageBytesMax {
-			answer.Flags |= wire.SyncMore
-			last := &answer.Items[len(answer.Items)-1]
-			t.paging, t.bound = true, place{last.Time, last.Ref}
-			return nil
-		}
-		answer.Items = append(answer.Items, c.State)
-	}
-	t.paging = false
-	for shard, m := range t.marks {
-		t.marks[shard] = mark{since: m.reached, reached: m.reached}
+	p.token.paging = false
+	for shard, m := range p.token.marks {
+		p.token.marks[shard] = mark{since: m.reached, reached: m.reached}
 	}
 	return nil
+}
+
+// states reads the conversations of rows, shard by shard.
+func (p *syncPage) states(ctx context.Context, rows []syncRow) (map[wire.Ref]*wire.ConversationState, error) {
+	previews := p.previews
+	if p.token.paging {
+		previews = 0 // the first page had them
+	}
+	questions := make(map[int]*statesQuery)
+	for i, row := range rows {
+		q := questions[row.shard]
+		if q == nil {
+			q = &statesQuery{user: p.user}
+			questions[row.shard] = q
+		}
+		q.refs = append(q.refs, row.ref)
+		if i < previews {
+			q.previews++
+		}
+	}
+	states := make(map[wire.Ref]*wire.ConversationState, len(rows))
+	for shard, q := range questions {
+		list, err := p.node.statesIn(ctx, p.node.routes[shard], p.readAt[shard], q)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			states[list[i].Ref] = &list[i]
+		}
+	}
+	return states, nil
+}
+
+// A selection keeps those of many that come first, and no more than twice as many.
+type selection[T any] struct {
+	keep   int
+	before func(a, b T) bool
+	list   []T
+	full   bool // keep are known, and the last of them is list[keep-1]
+}
+
+func (s *selection[T]) add(x T) {
+	if s.full && !s.before(x, s.list[s.keep-1]) {
+		return
+	}
+	if s.list = append(s.list, x); len(s.list) >= 2*s.keep {
+		s.cut()
+	}
+}
+
+func (s *selection[T]) cut() {
+	slices.SortFunc(s.list, func(a, b T) int {
+		if s.before(a, b) {
+			return -1
+		}
+		return 1
+	})
+	if len(s.list) >= s.keep {
+		s.list, s.full = s.list[:s.keep], true
+	}
+}
+
+// take gives the selected ones in their order.
+func (s *selection[T]) take() []T {
+	s.cut()
+	return s.list
 }

@@ -11,10 +11,10 @@ import (
 // errTokenTooOld says that a sync token is not of this cluster, or damaged: start over.
 var errTokenTooOld = errors.New("engine: sync token of another time")
 
-// syncTokenVersion is the first byte of a sync token. The next one has a flag: the list
-// is not told to its end.
+// syncTokenVersion is the first byte of a sync token: 2 since it has a mark of the user's
+// home always. The next one has a flag: the list is not told to its end.
 const (
-	syncTokenVersion = 1
+	syncTokenVersion = 2
 	syncTokenPaging  = 1 << 0
 	// syncTokenBytesMax bounds a token: 256 shards, two numbers of at most six bytes (4 trillion) each.
 	syncTokenBytesMax = 5 + router.ShardsMax/8 + router.ShardsMax*2*6 + 16
@@ -30,7 +30,7 @@ type mark struct {
 // clients and travels both ways with every resume, so it is short: 28 bytes for a user
 // in all of 8 shards whose logs are below 2 million entries.
 //
-//	version 1 | flags 1 | cluster epoch, low 16 bits 2 | bitmap bytes n 1 | bitmap of the shards n
+//	version 2 | flags 1 | cluster epoch, low 16 bits 2 | bitmap bytes n 1 | bitmap of the shards n
 //	for each of them: since (varint) and, while paging, reached - since (varint)
 //	while paging: time and reference of the last conversation told (varints)
 //
@@ -55,6 +55,10 @@ func (p place) before(q place) bool {
 		return p.time > q.time
 	}
 	return p.ref > q.ref
+}
+
+func newSyncToken(cluster uint64) syncToken {
+	return syncToken{cluster: cluster, marks: make(map[int]mark)}
 }
 
 func (t *syncToken) append(dst []byte) []byte {
@@ -86,7 +90,8 @@ func (t *syncToken) append(dst []byte) []byte {
 	return dst
 }
 
-func parseSyncToken(src []byte, cluster uint64) (t syncToken, err error) {
+// parseSyncToken reads a token of a cluster with so many shards.
+func parseSyncToken(src []byte, cluster uint64, shards int) (t syncToken, err error) {
 	if len(src) < 5 || src[0] != syncTokenVersion || src[1]&^syncTokenPaging != 0 || binary.LittleEndian.Uint16(src[2:]) != uint16(cluster) {
 		return t, errTokenTooOld
 	}
@@ -103,6 +108,9 @@ func parseSyncToken(src []byte, cluster uint64) (t syncToken, err error) {
 		m := mark{since: r.uint()}
 		if m.reached = m.since; t.paging {
 			m.reached += r.uint()
+		}
+		if shard >= shards || m.reached > wire.NumberMax {
+			return t, errTokenTooOld
 		}
 		t.marks[shard] = m
 	}

@@ -32,22 +32,35 @@ func TestSyncTokenRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := tokenGen.Draw(t, "token")
 		b := want.append(nil)
-		got, err := parseSyncToken(b, want.cluster)
+		got, err := parseSyncToken(b, want.cluster, 256)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got.paging != want.paging || got.bound != want.bound || !maps.Equal(got.marks, want.marks) {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
-		if _, err := parseSyncToken(b, want.cluster^1); !errors.Is(err, errTokenTooOld) {
+		if _, err := parseSyncToken(b, want.cluster^1, 256); !errors.Is(err, errTokenTooOld) {
 			t.Fatalf("another cluster's token: %v", err)
 		}
 		for n := range len(b) {
-			if _, err := parseSyncToken(b[:n], want.cluster); err == nil {
+			if _, err := parseSyncToken(b[:n], want.cluster, 256); err == nil {
 				t.Fatalf("%d of %d bytes were taken for a token", n, len(b))
 			}
 		}
 	})
+}
+
+// A token comes from a client: what it says of shards that there are not, or of indexes
+// beyond any, is not looked up.
+func TestSyncTokenOfAnotherShapeIsTooOld(t *testing.T) {
+	for name, token := range map[string]syncToken{
+		"a shard too many":  {cluster: 7, marks: map[int]mark{8: {1, 1}}},
+		"an index too high": {cluster: 7, marks: map[int]mark{3: {wire.NumberMax, wire.NumberMax + 1}}, paging: true},
+	} {
+		if _, err := parseSyncToken(token.append(nil), 7, 8); !errors.Is(err, errTokenTooOld) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // The token of a user in all shards, between two pages, fits its limit.
@@ -68,11 +81,11 @@ func FuzzParseSyncToken(f *testing.F) {
 	f.Add((&syncToken{cluster: 7, marks: map[int]mark{3: {1, 2}}}).append(nil))
 	f.Add((&syncToken{cluster: 7, marks: map[int]mark{}, paging: true, bound: place{1, 2}}).append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		token, err := parseSyncToken(b, 7)
+		token, err := parseSyncToken(b, 7, 256)
 		if err != nil {
 			return
 		}
-		if _, err := parseSyncToken(token.append(nil), 7); err != nil {
+		if _, err := parseSyncToken(token.append(nil), 7, 256); err != nil {
 			t.Fatalf("%x: %v", b, err)
 		}
 	})

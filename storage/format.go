@@ -16,7 +16,7 @@ type Format int
 const (
 	// FormatFirst is the format of Parley 0.1: the state store in state/ as KEYS.md gives
 	// it, with Pebble at its format 24 (value separation, tables of version 6 or newer whose
-	// footer has a checksum), encodings 1 of every record and chunk, seal 1; the Raft log in log/.
+	// footer has a checksum), encodings 1 of every record and chunk (1 and 2 of the user index), seal 1; the Raft log in log/.
 	FormatFirst Format = 1
 
 	// FormatVersion is the format that this package writes, and the newest that it reads.

@@ -180,7 +180,7 @@ func (m *model) stepRest(r *rand.Rand) {
 	if c.Kind == wire.Direct && !c.Member(user) {
 		return
 	}
-	l := List{User: user, Conversation: c, Version: m.record.Index, Changed: m.record.Index}
+	l := List{User: user, Conversation: c, Version: m.record.Index, Changed: m.record.Index + 1}
 	if m.lists[user] == nil {
 		m.lists[user] = map[wire.Conversation]List{}
 	}
@@ -257,7 +257,7 @@ func (m *model) stepMessages(r *rand.Rand) {
 	m.conversations[c] = v
 	m.do(func(w *Writer) { w.PutConversation(c, &v) })
 	user := m.author(r, c)
-	u := UserIndex{User: user, Conversation: c, Changed: m.record.Index}
+	u := UserIndex{User: user, Conversation: c, Changed: m.record.Index + 1, Time: v.Time}
 	if m.index[user] == nil {
 		m.index[user] = map[wire.Conversation]UserIndex{}
 	}
@@ -335,11 +335,11 @@ func mapHas[K comparable, V any](m map[K]V, k K) bool { _, ok := m[k]; return ok
 func (m *model) readUser(r *Reader, got *model, i int, id wire.ID) error {
 	var lists []List
 	var index []UserIndex
-	err := r.List(id, func(l List) error { lists = append(lists, l); return nil })
+	err := r.List(id, 0, func(l List) error { lists = append(lists, l); return nil })
 	if m.owns(id.Slot()) == errors.Is(err, ErrMisuse) {
 		return fmt.Errorf("list of %v: %w", id, err)
 	}
-	if err := r.UserIndex(id, func(u UserIndex) error { index = append(index, u); return nil }); err != nil {
+	if err := r.UserIndex(id, 0, func(u UserIndex) error { index = append(index, u); return nil }); err != nil {
 		return err
 	}
 	if diff := differ(values(m.lists[id], byKey), lists); diff != "" {
@@ -347,6 +347,9 @@ func (m *model) readUser(r *Reader, got *model, i int, id wire.ID) error {
 	}
 	if diff := differ(values(m.index[id], byKey), index); diff != "" {
 		return fmt.Errorf("user index of %v: %s", id, diff)
+	}
+	if err := m.readSince(r, id, m.record.Index/2, lists, index); err != nil {
+		return err
 	}
 	got.lists, got.index = m.lists, m.index
 	if !m.owns(id.Slot()) {
@@ -364,6 +367,30 @@ func (m *model) readUser(r *Reader, got *model, i int, id wire.ID) error {
 		got.names[m.universe.names[i]] = name
 	}
 	return err
+}
+
+// readSince reads the rows that changed after an index, of which there must be neither
+// less nor more.
+func (m *model) readSince(r *Reader, id wire.ID, since uint64, lists []List, index []UserIndex) error {
+	var someLists []List
+	var someIndex []UserIndex
+	if m.owns(id.Slot()) {
+		if err := r.List(id, since, func(l List) error { someLists = append(someLists, l); return nil }); err != nil {
+			return err
+		}
+	}
+	if err := r.UserIndex(id, since, func(u UserIndex) error { someIndex = append(someIndex, u); return nil }); err != nil {
+		return err
+	}
+	lists = slices.DeleteFunc(slices.Clone(lists), func(l List) bool { return l.Changed <= since })
+	index = slices.DeleteFunc(slices.Clone(index), func(u UserIndex) bool { return u.Changed <= since })
+	if diff := differ(lists, someLists); diff != "" && len(lists)+len(someLists) > 0 {
+		return fmt.Errorf("list of %v since %d: %s", id, since, diff)
+	}
+	if diff := differ(index, someIndex); diff != "" && len(index)+len(someIndex) > 0 {
+		return fmt.Errorf("user index of %v since %d: %s", id, since, diff)
+	}
+	return nil
 }
 
 func (m *model) readConversation(r *Reader, got *model, c wire.Conversation) error {

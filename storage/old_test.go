@@ -123,7 +123,16 @@ func dumpValue(t *testing.T, p parsedKey, value []byte) string {
 	case kindShard:
 		v, err = parseShardRecord(value)
 	case kindUserIndex:
-		v, err = parseUserIndex(p.User, p.Conversation, value)
+		var u UserIndex
+		u, err = parseUserIndex(p.User, p.Conversation, value)
+		v = u
+		if u.Time == 0 { // as format 1 began
+			v = struct {
+				User         wire.ID
+				Conversation wire.Conversation
+				Changed      uint64
+			}{u.User, u.Conversation, u.Changed}
+		}
 	case kindOutgoing:
 		v, err = parseOutgoing(p.Number, value)
 	case kindIncoming:

@@ -230,23 +230,25 @@ func (r *Reader) Incoming(from uint32) (number uint64, err error) {
 	return number, err
 }
 
-// List calls fn for each row of a user's own conversation list, in order of conversations.
-func (r *Reader) List(user wire.ID, fn func(List) error) error {
+// List calls fn for each row of a user's own conversation list that changed after a log
+// index, in order of conversations.
+func (r *Reader) List(user wire.ID, since uint64, fn func(List) error) error {
 	return r.scan(appendListPrefix(nil, user), func(key parsedKey, value []byte) error {
 		l, err := parseList(user, key.Conversation, value)
-		if err != nil {
+		if err != nil || l.Changed <= since {
 			return err
 		}
 		return fn(l)
 	})
 }
 
-// UserIndex calls fn for each conversation that a user takes part in in this shard.
-func (r *Reader) UserIndex(user wire.ID, fn func(UserIndex) error) error {
+// UserIndex calls fn for each conversation that a user takes part in in this shard and that
+// changed after a log index.
+func (r *Reader) UserIndex(user wire.ID, since uint64, fn func(UserIndex) error) error {
 	prefix := appendUserIndexPrefix(nil, r.shard.first, user)
 	return r.scan(prefix, func(key parsedKey, value []byte) error {
 		u, err := parseUserIndex(user, key.Conversation, value)
-		if err != nil {
+		if err != nil || u.Changed <= since {
 			return err
 		}
 		return fn(u)

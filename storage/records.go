@@ -34,13 +34,29 @@ func parseShardRecord(src []byte) (r shardRecord, err error) {
 	return r, d.end()
 }
 
+// userIndexTimed is the encoding of a user index row that has the conversation's time.
+const userIndexTimed = 2
+
 func appendUserIndex(dst []byte, u *UserIndex) []byte {
-	return binary.AppendUvarint(append(dst, encodingVersion), u.Changed)
+	if u.Time == 0 {
+		return binary.AppendUvarint(append(dst, encodingVersion), u.Changed)
+	}
+	dst = binary.AppendUvarint(append(dst, userIndexTimed), u.Changed)
+	return binary.AppendUvarint(dst, uint64(u.Time))
 }
 
 func parseUserIndex(user wire.ID, c wire.Conversation, src []byte) (UserIndex, error) {
-	d := openValue(src)
-	u := UserIndex{User: user, Conversation: c, Changed: d.uint()}
+	u := UserIndex{User: user, Conversation: c}
+	if len(src) == 0 || src[0] != userIndexTimed {
+		d := openValue(src)
+		u.Changed = d.uint()
+		return u, d.end()
+	}
+	d := decoder{src: src[1:]}
+	u.Changed, u.Time = d.uint(), wire.Time(d.uint())
+	if d.err == nil && u.Time == 0 {
+		d.fail("time 0 in a row with a time")
+	}
 	return u, d.end()
 }
 

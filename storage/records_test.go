@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 
@@ -75,7 +76,7 @@ func TestRecordsParseToWhatTheyWereMadeOf(t *testing.T) {
 		l := List{id, c, n.Draw(t, "version"), n.Draw(t, "changed")}
 		again(t, l, appendList(nil, &l), func(b []byte) (List, error) { return parseList(id, c, b) })
 
-		x := UserIndex{id, c, n.Draw(t, "changed")}
+		x := UserIndex{id, c, n.Draw(t, "changed"), wire.Time(n.Draw(t, "time of it"))}
 		again(t, x, appendUserIndex(nil, &x), func(b []byte) (UserIndex, error) { return parseUserIndex(id, c, b) })
 
 		again(t, id, appendName(nil, id), parseName)
@@ -146,4 +147,17 @@ func FuzzParseRecord(f *testing.F) {
 		s, err := parseSeal(b)
 		same("seal", err, appendSeal(nil, &s))
 	})
+}
+
+// A row of the user index from before times were kept is still read, and no other form of it.
+func TestUserIndexWithoutATimeIsRead(t *testing.T) {
+	u, err := parseUserIndex(pair.A, pair, []byte{encodingVersion, 7})
+	if err != nil || u != (UserIndex{User: pair.A, Conversation: pair, Changed: 7}) {
+		t.Errorf("%+v, %v", u, err)
+	}
+	for _, b := range [][]byte{{}, {userIndexTimed}, {userIndexTimed, 7}, {userIndexTimed, 7, 0}, {encodingVersion, 7, 9}, {3, 7, 9}} {
+		if u, err := parseUserIndex(pair.A, pair, b); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%x: %+v, %v", b, u, err)
+		}
+	}
 }

@@ -348,7 +348,7 @@ func oneMoment(r *Reader) error {
 	if v.Changed != r.Applied().Index {
 		return errors.New("the conversation is not of the applied record")
 	}
-	err = r.UserIndex(pair.A, func(u UserIndex) error {
+	err = r.UserIndex(pair.A, 0, func(u UserIndex) error {
 		if u.Changed != v.Changed {
 			return errors.New("the index is not of the conversation's update")
 		}

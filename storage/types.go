@@ -32,6 +32,9 @@ type UserIndex struct {
 	User         wire.ID
 	Conversation wire.Conversation
 	Changed      uint64 // log index of the last change that this user should hear of
+	// Time is the conversation's, of its last message: the order of a user's list, without
+	// a look at the conversations. 0: unknown, in a row that was written before it was kept.
+	Time wire.Time
 }
 
 // A Conversation is the head record of a conversation.

@@ -130,7 +130,7 @@ func finishDelivery(t *testing.T, source, target *replica, a, b wire.ID, c wire.
 		source.run()
 	}
 	for _, u := range []wire.ID{a, b} {
-		list, _, err := target.shard.Listed(u, 0)
+		list, err := listOf(target.shard, u)
 		if err != nil || len(list) != 1 || list[0].Conversation != c {
 			t.Fatalf("list of %d is %v, %v", u, list, err)
 		}
@@ -194,7 +194,7 @@ func checkLists(t *testing.T, target *replica, all []wire.Conversation) {
 	}
 	for _, c := range all {
 		for _, u := range []wire.ID{c.A, c.B} {
-			list, _, err := target.shard.Listed(u, 0)
+			list, err := listOf(target.shard, u)
 			if err != nil || len(list) != 1 || list[0].Conversation != c {
 				t.Fatalf("list of %d is %v, %v", u, list, err)
 			}

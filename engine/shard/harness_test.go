@@ -184,3 +184,9 @@ func (r *replica) messages(c wire.Conversation) (all []storage.Message) {
 	}
 	return all
 }
+
+// listOf is a user's own list, as the shard of the user's home has it.
+func listOf(s *Shard, user wire.ID) (list []Listed, err error) {
+	_, err = s.Listed(context.Background(), user, 0, func(l Listed) { list = append(list, l) })
+	return list, err
+}

@@ -257,7 +257,7 @@ func (m *machine) write() {
 				m.w.PutMember(v.key, user, &v.members[side])
 			}
 			if side == 0 || v.key.A != v.key.B {
-				m.w.PutUserIndex(&storage.UserIndex{User: user, Conversation: v.key, Changed: v.touched})
+				m.w.PutUserIndex(&storage.UserIndex{User: user, Conversation: v.key, Changed: v.touched, Time: v.Time})
 			}
 		}
 		v.dirty, v.dirtyRecord, v.dirtyMembers = false, false, [2]bool{}

@@ -509,10 +509,10 @@ func digest(r *replica, conversations map[wire.Conversation]*modelConversation, 
 			}
 		}
 		for _, u := range users {
-			if err := v.List(u, func(l storage.List) error { _, err := fmt.Fprintln(h, l); return err }); err != nil {
+			if err := v.List(u, 0, func(l storage.List) error { _, err := fmt.Fprintln(h, l); return err }); err != nil {
 				return err
 			}
-			if err := v.UserIndex(u, func(x storage.UserIndex) error { _, err := fmt.Fprintln(h, x); return err }); err != nil {
+			if err := v.UserIndex(u, 0, func(x storage.UserIndex) error { _, err := fmt.Fprintln(h, x); return err }); err != nil {
 				return err
 			}
 		}

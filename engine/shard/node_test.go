@@ -210,7 +210,7 @@ func TestNodeKeepsItsPromises(t *testing.T) {
 	n.await("delivery of rows", func() bool { return n.shards[0].Stats().Outgoing+n.shards[1].Stats().Outgoing == 0 })
 	for pair := range pairs {
 		for _, u := range pairUsers(pair) {
-			list, _, err := n.shard(u.Slot()).Listed(u, 0)
+			list, err := listOf(n.shard(u.Slot()), u)
 			if err != nil || len(list) != 1 {
 				t.Fatalf("pair %d: list is %v, %v", pair, list, err)
 			}
@@ -319,18 +319,22 @@ func (n *node) read(self, peer wire.ID, stop chan struct{}) {
 			return
 		default:
 		}
-		states, index, err := s.Changed(self, since)
+		var changed []wire.Conversation
+		index, err := s.Changed(n.t.Context(), self, since, func(x Changed) { changed = append(changed, x.Conversation) })
 		if err != nil || index < since {
 			n.t.Errorf("changed since %d: index %d, %v", since, index, err)
 			return
 		}
 		since = index
-		for _, x := range states {
-			if x.State.Head < head || x.State.Read < read || x.State.Unread != x.State.Head-x.State.Read {
-				n.t.Errorf("state went from %d, %d to %+v", head, read, x.State)
-				return
+		err = s.States(n.t.Context(), self, changed, 0, func(x wire.ConversationState) {
+			if x.Head < head || x.Read < read || x.Unread != x.Head-x.Read {
+				n.t.Errorf("state went from %d, %d to %+v", head, read, x)
 			}
-			head, read = x.State.Head, x.State.Read
+			head, read = x.Head, x.Read
+		})
+		if err != nil {
+			n.t.Errorf("states: %v", err)
+			return
 		}
 		if err := s.Cursor(&Cursor{Session: 9, Conversation: c, User: self, Kind: wire.Read, Position: head}); err != nil {
 			n.t.Errorf("cursor: %v", err)

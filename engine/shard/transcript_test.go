@@ -368,19 +368,22 @@ func (p *player) state(s *step) {
 }
 
 func (p *player) changed(s *step) {
-	all, index, err := p.r.shard.Changed(p.id(s.words[1]), number(p.t, s.options, "since", 0))
-	for i := range all {
-		p.printf("%d ", all[i].Index)
-		p.printState(&all[i].State)
-	}
+	user := p.id(s.words[1])
+	index, err := p.r.shard.Changed(p.t.Context(), user, number(p.t, s.options, "since", 0), func(c Changed) {
+		p.printf("%d ", c.Index)
+		v, ok, err := p.r.shard.State(user, c.Conversation, false)
+		if err != nil || !ok || v.Time != c.Time {
+			p.t.Errorf("%+v has the state %+v (%v, %v)", c, v, ok, err)
+		}
+		p.printState(&v)
+	})
 	p.printf("index %d %v\n", index, err)
 }
 
 func (p *player) listed(s *step) {
-	all, index, err := p.r.shard.Listed(p.id(s.words[1]), number(p.t, s.options, "since", 0))
-	for _, l := range all {
+	index, err := p.r.shard.Listed(p.t.Context(), p.id(s.words[1]), number(p.t, s.options, "since", 0), func(l Listed) {
 		p.printf("%d %s\n", l.Index, p.pair(l.Conversation))
-	}
+	})
 	p.printf("index %d %v\n", index, err)
 }
 
