@@ -3,6 +3,7 @@ package raft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -145,5 +146,32 @@ func TestSnapshotsUnderFaults(t *testing.T) {
 	t.Logf("%d installs in the last lives", installs)
 	if installs == 0 {
 		t.Error("no snapshot was installed")
+	}
+}
+
+// TestLogBehindASnapshotIsEnough sends the state of an idle leader whose log was cut as
+// near to its record as can be, with entries behind it that no machine is shown: one
+// snapshot is enough.
+func TestLogBehindASnapshotIsEnough(t *testing.T) {
+	for count := range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			c := makeCluster(t, uint64(count), 3)
+			c.truncate = true
+			c.start()
+			defer c.close()
+			l := c.awaitLeader()
+			at := slices.Index(c.members, l)
+			next, laggard := c.members[(at+1)%3], c.members[(at+2)%3]
+			c.network.Isolate(laggard.server)
+			l.fill(9+count, 60<<10)
+			must(t, l.group.TransferLeadership(t.Context(), next.server))
+			eventually(t, "the other to lead", next.group.Leading)
+			next.truncate(2)
+			c.network.Heal()
+			laggard.awaitApplied(next.group.Applied())
+			if next.machine.exports != 1 {
+				t.Errorf("%d entries: %d exports", 9+count, next.machine.exports)
+			}
+		})
 	}
 }

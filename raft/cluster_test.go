@@ -156,20 +156,22 @@ func (m *member) observe() (onApply, onInstall func(entries []Entry)) {
 // stop ends a member's life; crash says whether its disk loses what was not synced.
 func (m *member) stop(crash bool) {
 	disk := m.disk
-	if crash {
-		disk = m.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: m.c.r.IntN(101), RNG: m.c.r})
-		for _, other := range m.c.servers { // what happens until Close is of no world
+	if crash { // what happens from here until Close is of no world
+		for _, other := range m.c.servers {
 			m.c.network.Cut(m.server, other)
 			m.c.network.Cut(other, m.server)
 		}
 	}
 	m.machine.mu.Lock()
-	durable := m.machine.durable
+	durable, entries := m.machine.durable, slices.Clone(m.machine.entries)
+	if crash {
+		disk = m.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: m.c.r.IntN(101), RNG: m.c.r})
+	}
 	m.machine.mu.Unlock()
 	closeNode(m.c.t, m.node)
 	m.check()
 	m.machine.mu.Lock()
-	m.machine.durable = durable
+	m.machine.durable, m.machine.entries = durable, entries
 	m.machine.mu.Unlock()
 	m.disk = disk
 }

@@ -110,5 +110,7 @@ func (g *Group) compact(ctx context.Context) error {
 	if g.solitary() {
 		keep = 0
 	}
-	return g.log.truncate(g.truncation, g.snapshots.limit(record.Index), keep)
+	// The record's own entry stays: a replica that was sent the state asks by it for what
+	// follows, and would be sent the state again.
+	return g.log.truncate(g.truncation, g.snapshots.limit(max(record.Index, 1)-1), keep)
 }

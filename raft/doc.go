@@ -25,6 +25,11 @@
 //   - Damage is told: a log with a flipped bit is refused, or holds all that it held. Only
 //     the last second before an unclean stop is not covered: see wal.go.
 //   - Reads are linearizable: Group.Authorize.
+//   - A replica that needs what was truncated is sent the machine's state, as of when it is
+//     sent; the log behind that is kept for it. A crash of the receiver leaves the old state
+//     or the new one, and a log that continues it.
+//   - Members change one at a time. What a replica id has voted and acknowledged is kept
+//     until it is dropped, after which the id must never be used again.
 //
 // # Files
 //
@@ -34,11 +39,14 @@
 //	batcher.go    from the Source to hashicorp/raft, and back when it fails
 //	fsm.go        from hashicorp/raft to the Machine
 //	authorize.go  reads
+//	members.go    who takes part, and changes of that
+//	leader.go     who leads, and handing it over; suspect.go hastens elections
+//	snapshot.go   sending and receiving the machine's state; base.go is the log behind it
 //	log.go        a group's log and vote (stable.go), with the newest entries in memory (tail.go)
 //	committer.go  one write and one fsync for all groups
 //	store.go      what keeps the records; pebble.go and record.go keep them
 //	wal.go        damage that Pebble overlooks; ahead.go fills its log with zeros
-//	compact.go    truncation behind the Machine's record; snapshot.go shows the record
+//	compact.go    truncation behind the Machine's record
 //	network.go    what carries messages; memory.go carries them within a process
 //	check.go      CheckLog, for fsck
 package raft

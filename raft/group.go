@@ -77,12 +77,13 @@ func (g *Group) groupSettings() *hraft.Config {
 }
 
 func newGroup(n *Node, c GroupConfig) *Group {
+	trailing, grain := n.options.trailing()
 	g := &Group{
 		id: c.ID, node: n, config: c, server: c.Server,
 		members:    newMembers(),
 		truncation: newOperation(c.ID),
 		backlogMax: LogBytesMax,
-		trailing:   TrailingBytes,
+		trailing:   trailing,
 		notify:     make(chan bool, 16),
 		closing:    make(chan struct{}),
 		lead:       make(chan struct{}),
@@ -93,7 +94,7 @@ func newGroup(n *Node, c GroupConfig) *Group {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.snapshots = &snapshots{group: g, holds: make(map[*export]struct{})}
 	g.log = &groupLog{
-		group: c.ID, store: n.store, committer: n.committer, fail: n.fail,
+		group: c.ID, store: n.store, committer: n.committer, fail: n.fail, grain: grain,
 		record: c.Machine.Record, appended: g.watchMembers, removed: g.members.cut, grown: g.Compact,
 	}
 	g.flight.window = InFlightMax

@@ -68,6 +68,8 @@ const (
 	// yieldTime is how much longer each voter waits before it asks for votes in a hastened
 	// election: several round trips and an fsync.
 	yieldTime = 15 * time.Millisecond
+	// exportPause is between two exports of the very same state.
+	exportPause = time.Second
 	// exportLinger is how long the log behind an export is kept after it was sent: the
 	// receiver asks for the next entries within some heartbeats.
 	exportLinger = 30 * time.Second

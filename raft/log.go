@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -22,7 +23,7 @@ const (
 )
 
 // A mark says how many bytes a log had been given when index was its last entry, since
-// the log was opened. Marks are compactBytes apart, and a log is truncated at them.
+// the log was opened. Marks are about compactBytes apart, and a log is truncated at them.
 type mark struct {
 	index uint64
 	bytes uint64
@@ -61,6 +62,7 @@ type groupLog struct {
 	bytes      uint64 // given since the log was opened
 	truncated  uint64 // of those, deleted
 	lastMark   uint64 // bytes at the last mark
+	grain      uint64 // bytes between marks; 0: compactBytes
 	grownAt    uint64 // bytes when grown was called
 	deleteFrom uint64 // staged: entries to delete with the next write
 
@@ -117,7 +119,7 @@ func (g *groupLog) follows(r Record) error {
 // count notes an entry's size.
 func (g *groupLog) count(index uint64, size int) {
 	g.bytes += uint64(size)
-	if g.bytes-g.lastMark >= compactBytes {
+	if g.bytes-g.lastMark >= cmp.Or(g.grain, compactBytes) {
 		g.marks = append(g.marks, mark{index, g.bytes})
 		g.lastMark = g.bytes
 	}

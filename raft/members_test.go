@@ -158,11 +158,13 @@ func (m *member) again() {
 // leader is busy: the log that it needs next is kept.
 func TestLearnerCatchesUpWhileTheLeaderIsBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3)
+		c := makeCluster(t, 3, 3)
+		c.padding, c.truncate = 8<<10, true
+		c.start()
 		defer c.close()
 		l := c.awaitLeader()
-		l.fill(2*TrailingBytes/(60<<10), 60<<10)
-		l.truncate(100)
+		l.fill(20, 60<<10)
+		l.truncate(10)
 		m := c.join("late")
 		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -351,33 +353,39 @@ func TestTransferToASilentServerIsGivenUp(t *testing.T) {
 	})
 }
 
-// cutShort is a network whose snapshots end too early, some times.
-type cutShort struct {
+// badSender is a network whose first snapshots end too early, and whose next ones arrive
+// but are not answered.
+type badSender struct {
 	Network
-	times *int
+	short, lost int
 }
 
-type cutShortTransport struct {
+type badTransport struct {
 	Transport
-	times *int
+	*badSender
 }
 
-func (n *cutShort) Transport(group uint32, server string) (Transport, error) {
+func (n *badSender) Transport(group uint32, server string) (Transport, error) {
 	t, err := n.Network.Transport(group, server)
-	return &cutShortTransport{t, n.times}, err
+	return &badTransport{t, n}, err
 }
 
-func (t *cutShortTransport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
-	if *t.times > 0 {
-		*t.times--
+func (t *badTransport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	if t.short > 0 {
+		t.short--
 		data = io.LimitReader(data, args.Size/2)
 	}
-	return t.Transport.InstallSnapshot(id, target, args, resp, data)
+	err := t.Transport.InstallSnapshot(id, target, args, resp, data)
+	if err == nil && t.lost > 0 {
+		t.lost--
+		return errUnreachable
+	}
+	return err
 }
 
-// TestShortSnapshotsAreRefused cuts the first ones short: the replica stays as it is until
-// a whole one comes.
-func TestShortSnapshotsAreRefused(t *testing.T) {
+// TestBadSnapshotsAreSentAgain cuts the first ones short, which changes nothing, and loses
+// the answers to the next ones: an idle group has no newer one to send.
+func TestBadSnapshotsAreSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClusterOf(t, 1, 1)
 		defer c.close()
@@ -385,14 +393,18 @@ func TestShortSnapshotsAreRefused(t *testing.T) {
 		l.fill(20, 60<<10)
 		l.truncate(5)
 		must(t, l.node.Close())
-		times := 3
 		l.machine = l.machine.restart()
-		l.startOn(&cutShort{c.network.Network(l.server), &times})
+		sender := &badSender{Network: c.network.Network(l.server), short: 3, lost: 3}
+		l.startOn(sender)
 		m := c.join("added")
 		must(t, l.group.AddLearner(t.Context(), m.server))
+		time.Sleep(20 * time.Second)
+		if m.machine.installs != 1 || m.group.Applied() != l.group.Applied() {
+			t.Errorf("%d installed, applied is %d of %d", m.machine.installs, m.group.Applied(), l.group.Applied())
+		}
 		c.settle()
-		if times != 0 || m.machine.installs != 1 {
-			t.Errorf("%d left to cut, %d installed", times, m.machine.installs)
+		if sender.short != 0 || sender.lost != 0 || m.machine.installs != 1 {
+			t.Errorf("%d left to cut, %d to lose, %d installed", sender.short, sender.lost, m.machine.installs)
 		}
 	})
 }

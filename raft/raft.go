@@ -33,6 +33,17 @@ type Options struct {
 	Fatal func(error)
 	// Network reaches the other replicas; nil means that this node is alone.
 	Network Network
+	// TrailingBytes is how much of a group's log stays behind the record; 0: the constant
+	// of that name. Less of it also makes the grain of truncation smaller.
+	TrailingBytes uint64
+}
+
+// trailing is how much of a log stays, and the grain of its truncation.
+func (o *Options) trailing() (bytes, grain uint64) {
+	if o.TrailingBytes == 0 {
+		return TrailingBytes, compactBytes
+	}
+	return o.TrailingBytes, min(compactBytes, max(1, o.TrailingBytes/4))
 }
 
 // A Record says how far a machine's durable state reaches: the last applied index and

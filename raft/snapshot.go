@@ -35,6 +35,8 @@ type snapshots struct {
 
 	mu    sync.Mutex
 	holds map[*export]struct{}
+	sent  uint64    // index of the last export
+	after time.Time // when the next one of the same index may go
 }
 
 // parseConfiguration decodes a configuration; the library would panic on a damaged one.
@@ -110,6 +112,9 @@ func (s *snapshots) export() (*export, error) {
 	s.holds[e] = struct{}{}
 	s.mu.Unlock()
 	made, err := s.group.config.Machine.Export(s.group.ctx)
+	if err == nil {
+		s.pause(made.Record.Index)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -119,6 +124,27 @@ func (s *snapshots) export() (*export, error) {
 	// The receiver asks by the last entry that it has, so that one is kept too.
 	e.Export, e.limit = made, made.Record.Index-1
 	return e, nil
+}
+
+// pause keeps exports of the same state apart. The library asks for one after the other
+// without a pause, should something be wrong with what a replica does behind it.
+func (s *snapshots) pause(index uint64) {
+	s.mu.Lock()
+	var wait time.Duration
+	if s.sent == index {
+		wait = time.Until(s.after)
+	}
+	s.sent, s.after = index, time.Now().Add(max(wait, 0)+exportPause)
+	s.mu.Unlock()
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.group.closing:
+	}
 }
 
 // Read gives the copy.

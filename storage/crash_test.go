@@ -6,13 +6,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // A snapshot is what a power failure at some moment leaves, and what was durable then.
 type snapshot struct {
-	fs      *vfs.MemFS
+	fs      *crashFS
 	durable [2]uint64
 	before  string // the operation that was to come
 }
@@ -21,7 +20,7 @@ type snapshot struct {
 // operations on its files.
 type history struct {
 	mu        sync.Mutex
-	fs        *vfs.MemFS
+	fs        *crashFS
 	random    *rand.Rand
 	shards    [2]*Shard
 	snapshots []snapshot
@@ -43,7 +42,7 @@ func (h *history) inject(op errorfs.Op) error {
 			s.durable[i] = shard.Record().Index
 		}
 	}
-	s.fs = h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.random.IntN(101), RNG: h.random})
+	s.fs = h.fs.crash(h.random.IntN(101), h.random)
 	h.snapshots = append(h.snapshots, s)
 	return nil
 }
@@ -87,7 +86,7 @@ func (h *history) play(t *testing.T, steps int) (u *universe, seeds [2][]uint64)
 // run with flushes and compactions: it must open, be at no less than what was durable, be
 // exactly the state at its own index, and pass the check.
 func TestCrashAtAnyMoment(t *testing.T) {
-	h := &history{fs: vfs.NewCrashableMem(), random: rand.New(rand.NewPCG(3, 4)), one: 2}
+	h := &history{fs: newCrashFS(), random: rand.New(rand.NewPCG(3, 4)), one: 2}
 	u, seeds := h.play(t, 70)
 	t.Logf("%d moments", len(h.snapshots))
 	if len(h.snapshots) < 100 {

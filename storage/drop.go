@@ -109,6 +109,10 @@ func (s *Store) forget(id uint32) {
 		shard.clear()
 		shard.active = newBuffer(&s.slabs, nil)
 		shard.mu.Unlock()
+		shard.durableMu.Lock()
+		shard.dropped = true
+		shard.durableMu.Unlock()
+		shard.publish(Record{})
 		s.shards = slices.Delete(slices.Clone(s.shards), i, i+1)
 		return
 	}

@@ -15,12 +15,12 @@ import (
 
 // A damageTest is a closed store on files that can be copied and spoiled.
 type damageTest struct {
-	fs     *vfs.MemFS
+	fs     *crashFS
 	models [2]*model
 }
 
 func newDamageTest(t *testing.T, steps int) *damageTest {
-	h := &history{fs: vfs.NewCrashableMem(), random: rand.New(rand.NewPCG(5, 6)), one: 1 << 30}
+	h := &history{fs: newCrashFS(), random: rand.New(rand.NewPCG(5, 6)), one: 1 << 30}
 	u, seeds := h.play(t, steps)
 	d := &damageTest{fs: h.fs}
 	for i, r := range machineRanges {
@@ -33,8 +33,8 @@ func newDamageTest(t *testing.T, steps int) *damageTest {
 }
 
 // copy is a file system of its own with the same files.
-func (d *damageTest) copy() *vfs.MemFS {
-	return d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+func (d *damageTest) copy() *crashFS {
+	return d.fs.crash(100, rand.New(rand.NewPCG(1, 1)))
 }
 
 // files are the files of the store whose names begin or end so.
@@ -171,7 +171,7 @@ func (d *damageTest) live(t *testing.T, name string) bool {
 // TestLostIngestIsRefused cuts the manifest's last records off, as a flipped bit in them has
 // Pebble do in silence.
 func TestLostIngestIsRefused(t *testing.T) {
-	h := &history{fs: vfs.NewCrashableMem(), random: rand.New(rand.NewPCG(5, 6)), one: 1 << 30}
+	h := &history{fs: newCrashFS(), random: rand.New(rand.NewPCG(5, 6)), one: 1 << 30}
 	s := openTest(t, h.fs, testPath, 1<<20)
 	m := newModel(newUniverse(2), 0, wire.Slots-1)
 	shard, err := s.Shard(1, 0, wire.Slots-1)

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"parley/wire"
@@ -17,7 +16,7 @@ const testPath = "/data/state"
 type machine struct {
 	t      *rapid.T
 	tb     testing.TB
-	fs     *vfs.MemFS
+	fs     *crashFS
 	store  *Store
 	shards []*Shard
 	models []*model
@@ -35,7 +34,7 @@ type logEntry struct {
 var machineRanges = [][2]wire.Slot{{0, 2047}, {2048, wire.Slots - 1}}
 
 func newMachine(t *rapid.T, tb testing.TB) *machine {
-	m := &machine{t: t, tb: tb, fs: vfs.NewCrashableMem(), u: newUniverse(2), logs: make([][]logEntry, 2)}
+	m := &machine{t: t, tb: tb, fs: newCrashFS(), u: newUniverse(2), logs: make([][]logEntry, 2)}
 	// A small buffer is flushed in the background all the time, so that crashes fall into it.
 	m.buffer = rapid.SampledFrom([]int64{16 << 10, 1 << 20}).Draw(t, "buffer")
 	for _, r := range machineRanges {
@@ -112,7 +111,7 @@ func (m *machine) crash() {
 	seed := rapid.Uint64().Draw(m.t, "crash")
 	percent := rapid.IntRange(0, 100).Draw(m.t, "unsynced percent")
 	durable := []uint64{m.shards[0].Record().Index, m.shards[1].Record().Index}
-	crashed := m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 1))})
+	crashed := m.fs.crash(percent, rand.New(rand.NewPCG(seed, 1)))
 	if err := m.store.Close(); err != nil {
 		m.t.Fatalf("close: %v", err)
 	}
