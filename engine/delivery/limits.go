@@ -14,11 +14,8 @@ const (
 	FrameBytesMax = 256 << 10
 	// RequestUsersMax bounds the users that one request attaches or detaches: 48 KiB.
 	RequestUsersMax = 8 << 10
-	// RequestBytesMax bounds one request of an edge, in bytes: all that the clients of one
-	// loop send in a turn goes in as many requests as it takes.
-	RequestBytesMax = 256 << 10
 	// ForwardBytesMax is where an edge begins another request, in bytes of sends as
-	// ForwardBytes counts them.
+	// ForwardBytes counts them: well below what a link takes as one message.
 	ForwardBytesMax = 128 << 10
 	// AttachedNodesMax bounds the nodes that have users attached at one shard.
 	AttachedNodesMax = 1 << tagBits
