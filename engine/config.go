@@ -59,6 +59,9 @@ type Config struct {
 	Readers int
 	// BufferBytesMax bounds the state write buffer, in bytes; 0: 64 MiB.
 	BufferBytesMax int64
+	// LogTrailingBytes is how much of a shard's log stays for replicas that were away a short
+	// time, in bytes; 0: raft.TrailingBytes. One that was away longer is sent the state.
+	LogTrailingBytes int64
 	// FlushInterval is the longest time a change stays in the write buffer; 0: 30 s.
 	FlushInterval time.Duration
 	// CacheBytes bounds the cache of state blocks; 0: storage's default.
@@ -126,6 +129,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%w: connections_max must not be negative", ErrConfig)
 	case c.TicketLifetime < time.Second || c.TicketLifetime > TicketLifetimeMax:
 		return fmt.Errorf("%w: the ticket lifetime must be between 1s and %v, not %v", ErrConfig, TicketLifetimeMax, c.TicketLifetime)
+	case c.LogTrailingBytes < 0:
+		return fmt.Errorf("%w: the trailing log must not be negative", ErrConfig)
 	case c.DrainSpread < 0:
 		return fmt.Errorf("%w: the drain spread must not be negative", ErrConfig)
 	}

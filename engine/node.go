@@ -116,7 +116,8 @@ func (n *Node) openStores(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	o := raft.Options{Path: n.directory.Path("log"), FS: n.config.FS, Server: n.identity.Replica, Logger: n.log, Fatal: n.fatal}
+	o := raft.Options{Path: n.directory.Path("log"), FS: n.config.FS, Server: n.identity.Replica, Logger: n.log, Fatal: n.fatal,
+		TrailingBytes: uint64(n.config.LogTrailingBytes)}
 	if n.hub != nil {
 		o.Network = n.hub.Network()
 	}
@@ -362,6 +363,9 @@ func (n *Node) checkDisk() {
 // compact lets each log be cut behind what its state has on disk.
 func (n *Node) compact() {
 	for _, r := range n.local() {
+		if r.group == nil {
+			continue // it is being started
+		}
 		r.group.Compact()
 	}
 }
