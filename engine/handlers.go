@@ -145,6 +145,10 @@ func (n *Node) admitNode(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	m := n.maps.view.Map()
 	change, err := cluster.Admission(m, r, n.clusterStatus(ctx, m, make(map[uint32]time.Time)))
+	if errors.Is(err, cluster.ErrMajority) {
+		// The others elect, or come back: the node asks again.
+		return nil, fmt.Errorf("engine: not now: %v", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,8 @@ type route struct {
 	actions []delivery.Action
 }
 
-// A replica is this node's part in one shard: the state machine and its Raft group.
+// A replica is this node's part in one shard: the state machine and its Raft group, which
+// is nil for the moment in which it starts.
 type replica struct {
 	*shard.Shard
 	group *raft.Group
