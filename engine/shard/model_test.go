@@ -410,6 +410,9 @@ func (m *modelRun) abandon(sends []Send) {
 // follow lets the other replica catch up in batches of its own, and compares.
 func (m *modelRun) follow(t *rapid.T) {
 	f := m.follower
+	if rapid.IntRange(0, 4).Draw(t, "snapshot") == 0 {
+		f.install(m.leader)
+	}
 	var todo []raft.Entry
 	for _, e := range f.log {
 		if e.Index > f.shard.Stats().Applied {
