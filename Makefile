@@ -6,8 +6,9 @@ DATA ?= ./data
 FUZZ_SECONDS ?= 10
 
 CRASH_CYCLES ?= 50
+CHAOS_MINUTES ?= 3
 
-.PHONY: help build run demo test hostile race fuzz crash bench vet check guide $(BIN)
+.PHONY: help build run demo test hostile race fuzz crash chaos bench vet check guide $(BIN)
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}'
@@ -41,6 +42,9 @@ fuzz: ## every fuzz test, FUZZ_SECONDS each (10)
 
 crash: $(BIN) ## kill a server under load CRASH_CYCLES times (50) and read everything back
 	@$(BIN) bench crash --cycles $(CRASH_CYCLES)
+
+chaos: ## three server processes under load, with faults for CHAOS_MINUTES (3); SEED=N repeats one
+	$(GO) test -v -timeout 60m ./bench/chaos -run TestChaos -chaos.minutes $(CHAOS_MINUTES) $(if $(SEED),-chaos.seed $(SEED))
 
 bench: $(BIN) ## the first measures: direct, lone, wire, idle
 	@for name in direct lone wire idle; do $(BIN) bench $$name || exit 1; done
