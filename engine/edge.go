@@ -32,6 +32,7 @@ type edge struct {
 	loop     Loop
 	seats    [][]seat
 	backlogs map[reactor.Handle]*delivery.Backlog // of sessions that read slowly
+	requests map[reactor.Handle]*requestQueue     // of sessions with any
 	peers    peers
 	touched  []*route               // shards to be kicked at the end of the message
 	forwards map[*route]*forwarding // for shards that other nodes lead
@@ -42,6 +43,7 @@ type edge struct {
 
 func newEdge(n *Node, l Loop) *edge {
 	return &edge{node: n, loop: l, backlogs: make(map[reactor.Handle]*delivery.Backlog), peers: newPeers(),
+		requests: make(map[reactor.Handle]*requestQueue),
 		forwards: make(map[*route]*forwarding)}
 }
 
@@ -77,6 +79,7 @@ func (e *edge) Closed(h reactor.Handle) {
 		e.node.departed(s.User)
 	}
 	delete(e.backlogs, h)
+	delete(e.requests, h)
 	*s = seat{}
 }
 

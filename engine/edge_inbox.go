@@ -43,10 +43,7 @@ func (e *edge) Inbox(items []any) {
 		case *delivery.Batch:
 			e.deliver(item)
 		case answerItem:
-			if s := e.seat(item.handle); s != nil {
-				s.Answered()
-				e.write(s, item.frames)
-			}
+			e.answered(item)
 		case peerItem:
 			e.looked(item)
 		case headItem:
@@ -161,10 +158,16 @@ func (e *edge) kept(s *seat, err error) {
 
 // Writable implements reactor.Handler.
 func (e *edge) Writable(h reactor.Handle) {
-	b := e.backlogs[h]
-	if b == nil {
-		return
+	if b := e.backlogs[h]; b != nil {
+		e.catchUp(h, b)
 	}
+	if s := e.seat(h); s != nil {
+		e.readNext(s)
+	}
+}
+
+// catchUp writes what was kept for a session that reads again.
+func (e *edge) catchUp(h reactor.Handle, b *delivery.Backlog) {
 	delete(e.backlogs, h)
 	if b.Collapsed() {
 		e.node.metrics.collapsed.Inc()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parley/engine/auth"
+	"parley/engine/reactor"
 	"parley/engine/session"
 	"parley/engine/shard"
 	"parley/raft"
@@ -16,19 +17,68 @@ import (
 // readTimeout bounds a read with its authorization.
 const readTimeout = 5 * time.Second
 
-// read has a request answered by a reader; the answer comes back through the inbox.
+// A requestQueue is the requests of a session that wait to be read: at most
+// wire.RequestsMax, which the session counts.
+type requestQueue struct {
+	reading bool // one is with the readers
+	waiting []any
+}
+
+// read has a request answered, after those before it.
 func (e *edge) read(s *seat, request any) {
-	h, user := s.handle, s.User
-	loop, node := e.loop, e.node
-	ok := node.readers.submit(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
-		defer cancel()
-		loop.Post(answerItem{handle: h, frames: node.answer(ctx, user, request)})
-	})
-	if !ok {
+	q := e.requests[s.handle]
+	if q == nil {
+		q = &requestQueue{}
+		e.requests[s.handle] = q
+	}
+	q.waiting = append(q.waiting, request)
+	e.readNext(s)
+}
+
+// readNext gives a session's next request to a reader; the answer comes back through the
+// inbox. One at a time, and none while the network does not take what was written before:
+// what a client asks for at once must not pile up as answers that it is then closed for.
+func (e *edge) readNext(s *seat) {
+	h, q := s.handle, e.requests[s.handle]
+	if q == nil || q.reading || s.State == session.Closed {
+		return
+	}
+	for len(q.waiting) > 0 && s.State != session.Closed && !e.loop.Blocked(h) {
+		request := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		if e.submit(h, s.User, request) {
+			q.reading = true
+			return
+		}
 		s.Answered()
 		e.fail(s, correlationOf(request), wire.CodeOverloaded)
 	}
+	if len(q.waiting) == 0 {
+		delete(e.requests, h)
+	}
+}
+
+func (e *edge) submit(h reactor.Handle, user wire.ID, request any) bool {
+	loop, node := e.loop, e.node
+	return node.readers.submit(user, func() {
+		ctx, cancel := context.WithTimeout(node.life, readTimeout)
+		defer cancel()
+		loop.Post(answerItem{handle: h, frames: node.answer(ctx, user, request)})
+	})
+}
+
+// answered writes the answer of a read.
+func (e *edge) answered(item answerItem) {
+	s := e.seat(item.handle)
+	if s == nil {
+		return
+	}
+	s.Answered()
+	if q := e.requests[item.handle]; q != nil {
+		q.reading = false
+	}
+	e.write(s, item.frames)
+	e.readNext(s)
 }
 
 func correlationOf(request any) uint64 {
@@ -130,7 +180,7 @@ func (e *edge) typing(s *seat, ref wire.Ref) {
 		return
 	}
 	// Dropped if the readers are busy: TYPING promises nothing.
-	node.readers.submit(func() { node.tellTyping(user, peer) })
+	node.readers.submit(user, func() { node.tellTyping(user, peer) })
 }
 
 // typed tells a session that somebody writes; one that reads slowly is not told.

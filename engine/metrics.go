@@ -59,6 +59,7 @@ var plain = []reading{
 	gauge("sessions", "Open WebSockets.", func(r *readings) float64 { return float64(r.reactor.Sessions) }),
 	gauge("sessions_blocked", "Sessions whose output the kernel has not taken.", func(r *readings) float64 { return float64(r.reactor.Blocked) }),
 	gauge("inbox_items", "Posted items that wait for an event loop.", func(r *readings) float64 { return float64(r.reactor.Backlog) }),
+	counter("loop_waits_total", "Times a shard waited for an event loop with too many posted items.", func(r *readings) float64 { return float64(r.node.counters.loopWaits.Load()) }),
 	counter("connections_accepted_total", "Connections accepted.", func(r *readings) float64 { return float64(r.reactor.Accepted) }),
 	counter("connections_refused_total", "Connections refused because of a limit.", func(r *readings) float64 { return float64(r.reactor.Refused) }),
 	counter("upgrades_total", "Connections that became a WebSocket.", func(r *readings) float64 { return float64(r.reactor.Upgraded) }),
@@ -68,7 +69,7 @@ var plain = []reading{
 	counter("bytes_out_total", "Bytes to clients.", func(r *readings) float64 { return float64(r.reactor.BytesOut) }),
 	counter("writes_total", "Write system calls to clients.", func(r *readings) float64 { return float64(r.reactor.Writes) }),
 	counter("wakeups_total", "Times an event loop was woken by another goroutine.", func(r *readings) float64 { return float64(r.reactor.Wakeups) }),
-	gauge("read_queue", "Reads that wait for a reader.", func(r *readings) float64 { return float64(len(r.node.readers.jobs)) }),
+	gauge("read_queue", "Reads that wait for a reader.", func(r *readings) float64 { return float64(r.node.readers.depth()) }),
 	gauge("disk_full", "1 while sends are refused because less than the reserve is free.", func(r *readings) float64 { return bit(r.node.diskFull.Load()) }),
 }
 

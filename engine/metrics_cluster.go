@@ -16,6 +16,7 @@ type clusterCounters struct {
 	steps     atomic.Uint64 // of replicas, taken by leaders here
 	plans     atomic.Uint64 // changes of the map made by the planner here
 	restarts  atomic.Uint64 // sessions ended because a stream had to start over
+	loopWaits atomic.Uint64 // times that a shard waited for an event loop
 }
 
 var clusterPlain = []reading{

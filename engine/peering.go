@@ -153,7 +153,7 @@ func (n *Node) heardTyping(_ uint32, payload []byte) {
 		return
 	}
 	r := n.routeOf(wire.DirectRef(peer).Conversation(user).Slot())
-	n.readers.submit(func() { n.serveTyping(r, user, peer) })
+	n.readers.answer(func() { n.serveTyping(r, user, peer) })
 }
 
 // leave follows the map's wish that this node goes: its clients are told to connect

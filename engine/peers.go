@@ -50,7 +50,7 @@ func (e *edge) hold(s *seat, peer wire.ID, send *shard.Send) {
 		return
 	}
 	waiting, asked := p.held[peer]
-	if !asked && !e.lookUp(peer) {
+	if !asked && !e.lookUp(s.User, peer) {
 		e.fail(s, send.Correlation, wire.CodeOverloaded)
 		return
 	}
@@ -63,8 +63,9 @@ func (e *edge) hold(s *seat, peer wire.ID, send *shard.Send) {
 // heldBytes counts a held message: its content and about what the rest takes.
 func heldBytes(s *shard.Send) int { return len(s.Content.Bytes) + 128 }
 
-func (e *edge) lookUp(peer wire.ID) bool {
-	return e.node.readers.submit(func() {
+// lookUp has somebody looked up for a user.
+func (e *edge) lookUp(user, peer wire.ID) bool {
+	return e.node.readers.submit(user, func() {
 		ctx, cancel := context.WithTimeout(e.node.life, readTimeout)
 		defer cancel()
 		exists, err := e.node.userExists(ctx, peer)

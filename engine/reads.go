@@ -68,7 +68,7 @@ func (n *Node) serveRead(ctx context.Context, from uint32, payload []byte, reply
 		return
 	}
 	question := append([]byte(nil), t.src...)
-	ok := n.readers.submit(func() {
+	ok := n.readers.answer(func() {
 		ctx, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		answer, err := n.answerQuestion(ctx, r, op, question)

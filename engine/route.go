@@ -86,15 +86,17 @@ func (r *route) vacate() {
 }
 
 // Effects implements shard.Sink: what the replica here has applied goes to the streams of
-// other nodes, and to this node's sessions.
+// other nodes, and to this node's sessions, when their loops have room for it.
 func (r *route) Effects(e *shard.Effects) {
 	if r.inlet == nil {
+		r.node.pace()
 		r.node.deliver(e)
 		return
 	}
 	if outlet := r.outlet.Load(); outlet != nil {
 		outlet.Effects(e)
 	}
+	r.node.pace()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.act(r.inlet.Local(r.actions[:0], e))

@@ -1,0 +1,25 @@
+package engine
+
+import "time"
+
+// pacePause is how often a shard that waits for a loop looks at it.
+const pacePause = time.Millisecond
+
+// pace has whoever brings effects wait while an event loop has too much to do already, so
+// that a shard that applies faster than a loop can write is slowed down, instead of what
+// it has for the loop growing without limit. No lock may be held: a loop never waits for a
+// shard, so it always comes to what was posted, but it may want the lock on its way.
+func (n *Node) pace() {
+	for _, l := range n.allLoops() {
+		for waited := false; l.Backlog() > LoopBacklogMax; waited = true {
+			if !waited {
+				n.counters.loopWaits.Add(1)
+			}
+			select {
+			case <-n.life.Done():
+				return
+			case <-time.After(pacePause):
+			}
+		}
+	}
+}
