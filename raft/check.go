@@ -62,11 +62,7 @@ func CheckLog(path string, fs vfs.FS) (LogCheck, error) {
 		}
 		c.problem("%v", err)
 	}
-	discard := func(error) {}
-	s, err := reopenPebble(&pebbleConfig{
-		path: path, fs: fs, readOnly: true, fail: discard, broken: func() error { return nil },
-		logger: &pebbleLogger{logger: slog.New(slog.DiscardHandler), fail: discard},
-	})
+	s, err := readPebble(path, fs)
 	if err != nil {
 		if err = asDamage(err); errors.Is(err, ErrDamaged) {
 			c.problem("%v", err)
@@ -79,6 +75,15 @@ func CheckLog(path string, fs vfs.FS) (LogCheck, error) {
 		return c, fmt.Errorf("raft: check log: %w", err)
 	}
 	return c, nil
+}
+
+// readPebble opens a store that exists for reading only.
+func readPebble(path string, fs vfs.FS) (*pebbleStore, error) {
+	discard := func(error) {}
+	return reopenPebble(&pebbleConfig{
+		path: path, fs: fs, readOnly: true, fail: discard, broken: func() error { return nil },
+		logger: &pebbleLogger{logger: slog.New(slog.DiscardHandler), fail: discard},
+	})
 }
 
 func (c *LogCheck) groups(s store) {

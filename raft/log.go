@@ -71,9 +71,20 @@ type groupLog struct {
 	next   uint64      // the index that such a reader would want
 }
 
-// openLog reads a group's log through once: every entry is checked, and its size counted.
-// An install that a crash cut short is finished, if it came about.
+// openLog reads a group's log. An install that a crash cut short is finished, if it came
+// about.
 func openLog(g *groupLog, record Record) error {
+	if err := readLog(g, record); err != nil {
+		return err
+	}
+	if g.base.pending != 0 && g.base.pending == record.Index {
+		return g.begin(record)
+	}
+	return nil
+}
+
+// readLog reads a group's log through once: every entry is checked, and its size counted.
+func readLog(g *groupLog, record Record) error {
 	var err error
 	if g.ballot, err = g.store.ballot(g.group); err != nil {
 		return err
@@ -101,9 +112,6 @@ func openLog(g *groupLog, record Record) error {
 		return fmt.Errorf("%w: group %d: entry of term %d, but the vote is of %d", ErrDamaged, g.group, check.LastTerm, g.ballot.term)
 	}
 	g.first, g.last = check.First, check.Last
-	if g.base.pending != 0 && g.base.pending == record.Index {
-		return g.begin(record)
-	}
 	return nil
 }
 

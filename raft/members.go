@@ -158,8 +158,9 @@ func (g *Group) alone() bool {
 func (g *Group) solitary() bool { return g.alone() && len(g.members.latest.Load().learners) == 0 }
 
 // Membership returns the latest configuration that this replica has seen, committed or not.
-func (g *Group) Membership() Membership {
-	r := g.members.latest.Load()
+func (g *Group) Membership() Membership { return g.members.latest.Load().membership() }
+
+func (r *roster) membership() Membership {
 	m := Membership{Index: r.index}
 	for _, id := range r.voters {
 		m.Voters = append(m.Voters, string(id))
