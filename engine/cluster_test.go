@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"parley/engine/admin"
 	"parley/engine/cluster"
 	"parley/wire"
 )
@@ -280,5 +282,43 @@ func TestJoinsAreRefused(t *testing.T) {
 	}
 	if nodes := member.maps.view.Map().Nodes; len(nodes) != 1 {
 		t.Errorf("somebody was let in: %+v", nodes)
+	}
+}
+
+// A node whose clock is hours ahead leads nothing, and dates nothing.
+func TestAWrongClockLeadsNothing(t *testing.T) {
+	var ahead atomic.Int64
+	nodes := []*Node{start(t, Config{Cluster: &ClusterConfig{Listen: "127.0.0.1:0"},
+		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})}
+	for range 2 {
+		nodes = append(nodes, joinCluster(t, nodes[0]))
+	}
+	waitUntil(t, func() bool { return placed(nodes[0], 3) })
+	leads := func() bool { return len(nodes[0].leaders.owned()) > 0 }
+	if !leads() {
+		t.Fatal("the founder leads nothing to begin with")
+	}
+	ahead.Store(int64(3 * time.Hour))
+	waitUntil(t, func() bool { return !leads() })
+	if err := nodes[0].Ready(); !errors.Is(err, errClock) {
+		t.Errorf("ready: %v", err)
+	}
+	ahead.Store(0)
+	waitUntil(t, func() bool { return nodes[0].Ready() == nil && leads() })
+}
+
+// A drained node of four ends up with nothing, and says so.
+func TestADrainedNodeHoldsNothing(t *testing.T) {
+	nodes := startCluster(t, 4)
+	if err := nodes[0].DrainNode(t.Context(), "n4", false); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, func() bool { return isClosed(nodes[3].drained) })
+	waitUntil(t, func() bool { return placed(nodes[0], 3) })
+	if err := nodes[0].RemoveNode(t.Context(), "n4"); err != nil {
+		t.Fatal(err)
+	}
+	if err := nodes[0].RemoveNode(t.Context(), "n4"); !errors.Is(err, admin.ErrRefused) {
+		t.Errorf("removed twice: %v", err)
 	}
 }

@@ -63,7 +63,7 @@ func (n *Node) settle(ctx context.Context) error {
 		}
 	}
 	if self.State == cluster.Draining {
-		n.leave()
+		n.leave(len(n.roster.groups()) == 0)
 	}
 	return errors.Join(errs...)
 }

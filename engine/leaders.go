@@ -140,7 +140,9 @@ type leading struct {
 	index uint64
 }
 
-func appendLeading(dst []byte, list []leading) []byte {
+// appendLeading encodes an announcement, with the sender's clock in milliseconds since 1970.
+func appendLeading(dst []byte, clock time.Time, list []leading) []byte {
+	dst = binary.AppendUvarint(dst, uint64(max(clock.UnixMilli(), 0)))
 	dst = binary.AppendUvarint(dst, uint64(len(list)))
 	for _, l := range list {
 		dst = binary.AppendUvarint(dst, uint64(l.group))
@@ -150,18 +152,19 @@ func appendLeading(dst []byte, list []leading) []byte {
 	return dst
 }
 
-func parseLeading(src []byte) ([]leading, error) {
+func parseLeading(src []byte) (clock time.Time, list []leading, err error) {
 	r := tokenReader{src: src}
+	clock = time.UnixMilli(int64(r.uint()))
 	count := r.uint()
 	if count > groupsAnnouncedMax {
-		return nil, errAnnouncement
+		return clock, nil, errAnnouncement
 	}
-	list := make([]leading, 0, count)
+	list = make([]leading, 0, count)
 	for range count {
 		list = append(list, leading{group: uint32(r.uint()), term: r.uint(), index: r.uint()})
 	}
 	if r.bad || len(r.src) > 0 {
-		return nil, errAnnouncement
+		return clock, nil, errAnnouncement
 	}
-	return list, nil
+	return clock, list, nil
 }

@@ -47,19 +47,23 @@ type Node struct {
 	readers     *readers
 	server      Server
 	// loops are the server's. They are set before it serves, while effects already flow.
-	loops     atomic.Pointer[[]Loop]
-	admin     *admin.Server
-	metrics   *metrics
-	counters  clusterCounters
-	diskFull  atomic.Bool
-	draining  atomic.Bool
-	leaving   atomic.Bool     // the cluster map wants this node to go
-	life      context.Context // ends when the node closes
-	cancel    context.CancelFunc
-	stop      <-chan struct{} // of life
-	tasks     sync.WaitGroup
-	closeOnce sync.Once
-	closeErr  error
+	loops    atomic.Pointer[[]Loop]
+	admin    *admin.Server
+	metrics  *metrics
+	counters clusterCounters
+	diskFull atomic.Bool
+	draining atomic.Bool
+	leaving  atomic.Bool   // the cluster map wants this node to go
+	drained  chan struct{} // closed when it may
+	clocks   clocks
+	// handingOver is set while leaderships are given to other nodes.
+	handingOver atomic.Bool
+	life        context.Context // ends when the node closes
+	cancel      context.CancelFunc
+	stop        <-chan struct{} // of life
+	tasks       sync.WaitGroup
+	closeOnce   sync.Once
+	closeErr    error
 }
 
 // Open starts a node: when it returns, clients are served. A node alone leads every shard
@@ -77,7 +81,8 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 }
 
 func newNode(c Config) *Node {
-	n := &Node{config: c, log: c.Logger, sessions: delivery.NewDirectory(), fetches: make(chan uint32, 1), listings: newListings()}
+	n := &Node{config: c, log: c.Logger, sessions: delivery.NewDirectory(), fetches: make(chan uint32, 1), listings: newListings(),
+		drained: make(chan struct{})}
 	n.life, n.cancel = context.WithCancel(context.Background())
 	n.stop = n.life.Done()
 	n.leaders = newLeaders(func() uint32 { return n.identity.Number }, n.announce, n.leaderChanged)
@@ -398,6 +403,10 @@ func (n *Node) Drain(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Drained is closed when the cluster map wants this node to go and it holds nothing any
+// more: the process should end.
+func (n *Node) Drained() <-chan struct{} { return n.drained }
 
 // Close stops the node: sessions end, what was applied is written to the state store,
 // and the data directory is released. Nothing acknowledged depends on it.

@@ -111,6 +111,7 @@ func (n *Node) AdminAddress() net.Addr {
 
 // Reasons for not being ready.
 var (
+	errClock    = errors.New("the clock is far from those of the other nodes: this node leads nothing until it is set")
 	errDraining = errors.New("the node is draining")
 	errDiskFull = errors.New("the disk is full: sends are refused")
 )
@@ -122,6 +123,8 @@ func (n *Node) Ready() error {
 		return errDraining
 	case n.diskFull.Load():
 		return errDiskFull
+	case n.clocks.isWrong():
+		return errClock
 	}
 	for _, r := range n.routes {
 		if _, ok := n.leaders.of(r.id); !ok {

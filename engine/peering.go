@@ -157,8 +157,13 @@ func (n *Node) heardTyping(_ uint32, payload []byte) {
 }
 
 // leave follows the map's wish that this node goes: its clients are told to connect
-// elsewhere, once, and its replicas move away by the planner's doing.
-func (n *Node) leave() {
+// elsewhere, once, and its replicas move away by the planner's doing. empty says that they
+// have.
+func (n *Node) leave(empty bool) {
+	if empty && !isClosed(n.drained) {
+		n.log.Info("drained: this node holds nothing any more")
+		close(n.drained)
+	}
 	if n.leaving.Swap(true) {
 		return
 	}
@@ -168,6 +173,15 @@ func (n *Node) leave() {
 		defer cancel()
 		_ = n.Drain(ctx)
 	})
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // handOver gives the groups that this node leads to others, so that its end is not a
@@ -197,11 +211,11 @@ const handOverTimeout = 5 * time.Second
 // successor is the voter of a group that is reachable and furthest; "" if there is none.
 func (n *Node) successor(ctx context.Context, group uint32) string {
 	members := n.groupOf(group).Membership()
-	progress := n.progress(ctx, group, members)
+	progress, wrong := n.progress(ctx, group, members)
 	best, index := "", uint64(0)
 	for _, replica := range members.Voters {
 		node, _ := cluster.NodeOf(replica)
-		if at, ok := progress[replica]; ok && node != n.identity.Number && (best == "" || at > index) {
+		if at, ok := progress[replica]; ok && node != n.identity.Number && !wrong[node] && (best == "" || at > index) {
 			best, index = replica, at
 		}
 	}

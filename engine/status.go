@@ -18,6 +18,7 @@ type nodeStatus struct {
 	Node     uint32        `json:"node"`
 	Epoch    uint64        `json:"epoch"`
 	Sessions int64         `json:"sessions"`
+	Clock    bool          `json:"clock_wrong,omitempty"`
 	Groups   []groupStatus `json:"groups"`
 }
 
@@ -50,7 +51,7 @@ func (s *nodeStatus) group(id uint32) *groupStatus {
 
 // status is what this node says of itself.
 func (n *Node) status() *nodeStatus {
-	s := &nodeStatus{Node: n.identity.Number, Epoch: n.maps.view.Map().Epoch}
+	s := &nodeStatus{Node: n.identity.Number, Epoch: n.maps.view.Map().Epoch, Clock: n.clocks.isWrong()}
 	if n.server != nil {
 		s.Sessions = n.server.Stats().Sessions
 	}

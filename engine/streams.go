@@ -119,7 +119,7 @@ func (n *Node) attachListed() {
 
 // announceLeading tells nodes what this one leads: one group, or all.
 func (n *Node) announceLeading(nodes []uint32, list []leading) {
-	if n.hub == nil || len(list) == 0 || len(nodes) == 0 {
+	if n.hub == nil || len(nodes) == 0 {
 		return
 	}
 	for i := range list {
@@ -129,7 +129,7 @@ func (n *Node) announceLeading(nodes []uint32, list []leading) {
 			}
 		}
 	}
-	payload := appendLeading(nil, list)
+	payload := appendLeading(nil, n.config.Now(), list)
 	for _, node := range nodes {
 		_ = n.hub.Send(node, kindLeading, payload) // it is repeated
 	}
@@ -145,6 +145,7 @@ func (n *Node) announcer() {
 			return
 		case <-tick.C:
 			n.announceLeading(n.others(), n.leaders.owned())
+			n.checkClock()
 		}
 	}
 }
@@ -162,11 +163,12 @@ func (n *Node) others() []uint32 {
 
 // heardLeading takes another node's announcement.
 func (n *Node) heardLeading(from uint32, payload []byte) {
-	list, err := parseLeading(payload)
+	clock, list, err := parseLeading(payload)
 	if err != nil {
 		n.log.Warn("an announcement cannot be read", "node", from, "error", err)
 		return
 	}
+	n.clocks.hear(from, clock, n.config.Now())
 	for _, l := range list {
 		n.leaders.heard(from, l.group, l.term, l.index)
 	}

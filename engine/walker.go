@@ -96,7 +96,10 @@ func (n *Node) nextStep(ctx context.Context, group uint32, g *raft.Group) cluste
 	m := n.maps.view.Map()
 	desired, preferred := m.Wanted(group)
 	actual := g.Membership()
-	progress := n.progress(ctx, group, actual)
+	progress, wrong := n.progress(ctx, group, actual)
+	if preferred != 0 && wrong[preferred] {
+		preferred = 0 // it would give the leadership back
+	}
 	commit := g.Commit()
 	return cluster.Walk(desired, cluster.Membership(actual), cluster.Local{
 		Self: n.roster.id(group), Preferred: preferred,
@@ -108,12 +111,15 @@ func (n *Node) nextStep(ctx context.Context, group uint32, g *raft.Group) cluste
 	})
 }
 
-// progress is the applied index of each replica that answers.
-func (n *Node) progress(ctx context.Context, group uint32, members raft.Membership) map[string]uint64 {
+// progress is the applied index of each replica that answers, and the nodes whose clocks
+// are wrong.
+func (n *Node) progress(ctx context.Context, group uint32, members raft.Membership) (progress map[string]uint64, wrong map[uint32]bool) {
 	type answer struct {
 		replica string
 		applied uint64
 		ok      bool
+		node    uint32
+		wrong   bool
 	}
 	all := append(append([]string(nil), members.Voters...), members.Learners...)
 	answers := make(chan answer, len(all))
@@ -122,6 +128,7 @@ func (n *Node) progress(ctx context.Context, group uint32, members raft.Membersh
 			a := answer{replica: replica}
 			if node, ok := cluster.NodeOf(replica); ok {
 				if s, err := n.statusOf(ctx, node); err == nil {
+					a.node, a.wrong = node, s.Clock
 					if at := s.group(group); at != nil && at.Replica == replica {
 						a.applied, a.ok = at.Applied, true
 					}
@@ -130,13 +137,17 @@ func (n *Node) progress(ctx context.Context, group uint32, members raft.Membersh
 			answers <- a
 		}()
 	}
-	progress := make(map[string]uint64)
+	progress, wrong = make(map[string]uint64), make(map[uint32]bool)
 	for range all {
-		if a := <-answers; a.ok {
+		a := <-answers
+		if a.ok {
 			progress[a.replica] = a.applied
 		}
+		if a.wrong {
+			wrong[a.node] = true
+		}
 	}
-	return progress
+	return progress, wrong
 }
 
 // take does one step.

@@ -109,8 +109,8 @@ func newNodeDrain() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "drain NODE",
 		Short: "Move everything away from a node",
-		Long: "Moves leaders and replicas to other nodes and sends the node's clients elsewhere. It returns when the node holds nothing\n" +
-			"any more, or with --no-wait at once. Then the node can be stopped and removed. NODE is a name or number of `parley node list`.",
+		Long: "Moves leaders and replicas to other nodes and sends the node's clients elsewhere. When it holds nothing any more, the node\n" +
+			"stops, and this returns; with --no-wait it returns at once. NODE is a name or number of `parley node list`.",
 		Args: arguments(1, "one node"),
 	}
 	back := c.Flags().Bool("back", false, "let the node hold replicas again")
@@ -140,11 +140,11 @@ func awaitEmpty(ctx context.Context, out io.Writer, o admin.ClusterOperator, nod
 			return err
 		}
 		for _, n := range nodes {
-			if n.Name != node && strconv.FormatUint(uint64(n.Number), 10) != node || !n.Answers {
+			if n.Name != node && strconv.FormatUint(uint64(n.Number), 10) != node {
 				continue
 			}
-			if n.Replicas == 0 {
-				fmt.Fprintf(out, "%s holds nothing any more: stop it, then `parley node remove %s`\n", n.Name, n.Name)
+			if !n.Answers || n.Replicas == 0 {
+				fmt.Fprintf(out, "%s holds nothing any more, or has stopped: `parley node remove %s` if it is not to come back\n", n.Name, n.Name)
 				return nil
 			}
 			if n.Replicas != left {

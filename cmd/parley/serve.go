@@ -73,9 +73,12 @@ func serve(ctx context.Context, out io.Writer, r *config.Result, demo bool) (err
 	if demo {
 		printDemo(out, r, node)
 	}
-	s := <-signals
-	log.Info("draining; a second signal stops at once", "signal", s.String())
-	drain(ctx, node, signals, log)
+	select {
+	case s := <-signals:
+		log.Info("draining; a second signal stops at once", "signal", s.String())
+		drain(ctx, node, signals, log)
+	case <-node.Drained():
+	}
 	if err := node.Close(); err != nil {
 		return fmt.Errorf("stop the node: %w", err)
 	}
