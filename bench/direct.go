@@ -42,6 +42,9 @@ func (o *pairsOptions) settings() map[string]string {
 	if o.rate > 0 {
 		s["rate"] = strconv.FormatFloat(o.rate, 'f', -1, 64)
 	}
+	if o.cluster.nodes > 0 {
+		return o.cluster.settings(s)
+	}
 	return s
 }
 
@@ -143,7 +146,7 @@ func (o *pairsOptions) connect(ctx context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
-	plan := load.PairsPlan{Target: target, Window: o.window, ByReceipt: o.byReceipt, Bytes: o.bytes, Rate: o.rate, Seed: o.seed, Single: o.single}
+	plan := load.PairsPlan{Target: target, Nodes: s.targets(), Window: o.window, ByReceipt: o.byReceipt, Bytes: o.bytes, Rate: o.rate, Seed: o.seed, Single: o.single}
 	for i := range o.pairs {
 		plan.Pairs = append(plan.Pairs, load.Pair{Sender: accounts[2*i], Receiver: accounts[2*i+1]})
 	}

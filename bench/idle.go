@@ -215,9 +215,7 @@ func (run *idleRun) usage() (usage, error) {
 		if err != nil {
 			return sum, err
 		}
-		sum.CPU += u.CPU
-		sum.RSS += u.RSS
-		sum.Anonymous += u.Anonymous
+		sum.add(u)
 	}
 	return sum, nil
 }

@@ -30,6 +30,16 @@ type usage struct {
 	VoluntaryWait uint64        // context switches
 }
 
+// add adds another process's.
+func (u *usage) add(v usage) {
+	u.CPU += v.CPU
+	u.RSS += v.RSS
+	u.Anonymous += v.Anonymous
+	u.IOCalls += v.IOCalls
+	u.WrittenBytes += v.WrittenBytes
+	u.VoluntaryWait += v.VoluntaryWait
+}
+
 // readUsage reads a process's figures.
 func readUsage(pid int) (u usage, err error) {
 	stat, err := readProc(pid, "stat")

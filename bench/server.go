@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"parley/bench/load"
+	"parley/engine/admin"
 )
 
 const (
@@ -43,6 +44,9 @@ type server struct {
 	flags   []string
 	folder  string // of the benchmark; the data is below
 	listen  string
+	link    string // address for other nodes; empty: none
+
+	invitation []string // flags of the first start of a node that joins a cluster
 
 	command *exec.Cmd
 	exited  chan struct{}
@@ -56,19 +60,52 @@ func (s *server) data() string { return filepath.Join(s.folder, "data") }
 // target is where the server's clients connect.
 func (s *server) target() load.Target { return load.Target{Address: s.address, Path: socketPath} }
 
+// operator asks the server as its operator does.
+func (s *server) operator() *admin.Client {
+	return admin.NewClient(filepath.Join(s.data(), "admin.sock"))
+}
+
 // pid is the process to measure.
 func (s *server) pid() int { return s.command.Process.Pid }
 
-// start runs the server and waits until it serves. A second start keeps the port of the first.
+// start runs the server and waits until it serves. A second start keeps the ports of the first.
 func (s *server) start(ctx context.Context) error {
+	if err := s.run(ctx); err != nil || s.link == "" || s.invitation == nil {
+		return err
+	}
+	s.invitation = nil
+	nodes, err := s.operator().Nodes(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errServer, err)
+	}
+	for _, n := range nodes {
+		if n.Self {
+			s.link = n.Address
+		}
+	}
+	return nil
+}
+
+// arguments are those of `parley`.
+func (s *server) arguments() []string {
 	if s.listen == "" {
 		s.listen = "127.0.0.1:0"
 	}
-	args := append([]string{"serve", "--data", s.data(), "--listen", s.listen, "--admin", "127.0.0.1:0",
-		"--drain-spread", "0s", "--log-level", "warn"}, s.flags...)
-	s.command = exec.Command(s.program, args...)
+	args := []string{"serve", "--data", s.data(), "--listen", s.listen, "--admin", "127.0.0.1:0", "--drain-spread", "0s", "--log-level", "warn"}
+	if s.link != "" {
+		args = append(args, "--cluster-listen", s.link)
+	}
+	return append(append(args, s.invitation...), s.flags...)
+}
+
+// run starts the process and waits until it serves.
+func (s *server) run(ctx context.Context) error {
+	s.command = exec.Command(s.program, s.arguments()...)
 	s.command.Env = withoutSettings(os.Environ())
 	s.command.SysProcAttr = childAttributes()
+	if err := os.MkdirAll(s.folder, 0o755); err != nil {
+		return fmt.Errorf("%w: %w", errServer, err)
+	}
 	log, err := os.OpenFile(s.logName(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errServer, err)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,6 +31,7 @@ type options struct {
 	keep       bool
 	json       string
 	profile    string
+	cluster    clusterFlags
 	target     string // host:port of a server that runs; empty: start one
 	targetData string
 	targetPID  int
@@ -64,10 +66,12 @@ func (o *options) begin(c *cobra.Command) (context.Context, context.CancelFunc) 
 // errTarget reports flags about a running server that do not go together.
 var errTarget = errors.New("bench: --target needs --target-data: its users are made through the operator's socket")
 
-// A site is a server with the process that puts load on it.
+// A site is a server, or a cluster of them, with the process that puts load on it.
 type site struct {
 	options *options
-	server  *server // nil: it was running already
+	program string    // of the servers
+	server  *server   // nil: it was running already; of a cluster, the first node
+	nodes   []*server // all that were started
 	worker  *worker
 	folder  string
 	name    string // of the scenario, for progress
@@ -102,8 +106,12 @@ func (s *site) startServer(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	s.folder = folder
+	s.folder, s.program = folder, program
+	if s.options.cluster.nodes > 0 {
+		return s.startCluster(ctx)
+	}
 	s.server = &server{program: program, flags: s.options.flags, folder: folder}
+	s.nodes = []*server{s.server}
 	s.say("starting a server in %s", folder)
 	return s.server.start(ctx)
 }
@@ -114,8 +122,8 @@ func (s *site) close() error {
 		s.worker.stop()
 	}
 	var errs []error
-	if s.server != nil && s.server.command != nil {
-		errs = append(errs, s.server.kill())
+	for _, n := range s.nodes {
+		errs = append(errs, n.kill())
 	}
 	switch {
 	case s.folder == "":
@@ -148,15 +156,27 @@ func (s *site) accounts(ctx context.Context, n int) ([]load.Account, error) {
 	return makeAccounts(ctx, s.data(), n, func(done int) { s.say("%d of %d users", done, n) })
 }
 
-// usage reads the server's process; zeros if it is not known.
-func (s *site) usage() (usage, error) {
-	switch {
-	case s.server != nil:
-		return readUsage(s.server.pid())
-	case s.options.targetPID != 0:
-		return readUsage(s.options.targetPID)
+// usage reads the server's process, or adds up those of a cluster; zeros if none is known.
+func (s *site) usage() (sum usage, err error) {
+	for _, pid := range s.pids() {
+		u, err := readUsage(pid)
+		if err != nil {
+			return sum, err
+		}
+		sum.add(u)
 	}
-	return usage{}, nil
+	return sum, nil
+}
+
+// pids are the processes to measure, as far as they are known.
+func (s *site) pids() (pids []int) {
+	for _, n := range s.nodes {
+		pids = append(pids, n.pid())
+	}
+	if s.options.targetPID != 0 {
+		pids = append(pids, s.options.targetPID)
+	}
+	return pids
 }
 
 // usages reads the server's process and the load's.
@@ -169,17 +189,29 @@ func (s *site) usages() (server, worker usage, err error) {
 	return server, worker, err
 }
 
-// startProfile takes a CPU profile of the server in the background; the function waits for it.
+// startProfile takes a CPU profile of the server in the background, of each node into a file of its
+// own; the function waits for it.
 func (s *site) startProfile(ctx context.Context, d time.Duration) (wait func() error) {
-	if s.options.profile == "" || s.server == nil || s.server.admin == "" {
+	if s.options.profile == "" {
 		return func() error { return nil }
 	}
-	result := make(chan error, 1)
-	go func() {
-		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.server.admin, max(1, int(d.Seconds())))
-		result <- download(ctx, url, s.options.profile)
-	}()
-	return func() error { return <-result }
+	var taking sync.WaitGroup
+	errs := make([]error, len(s.nodes))
+	for i, n := range s.nodes {
+		if n.admin == "" {
+			continue
+		}
+		name := s.options.profile
+		if len(s.nodes) > 1 {
+			name += "." + nodeName(i)
+		}
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", n.admin, max(1, int(d.Seconds())))
+		taking.Go(func() { errs[i] = download(ctx, url, name) })
+	}
+	return func() error {
+		taking.Wait()
+		return errors.Join(errs...)
+	}
 }
 
 func download(ctx context.Context, url, name string) error {

@@ -172,7 +172,7 @@ func (o *storageOptions) countSyscalls(ctx context.Context, s *site) (perMessage
 	if err := s.worker.ask(ctx, "counts", nil, &before); err != nil {
 		return 0, err
 	}
-	calls, err := traceSyscalls(ctx, s.worker.pid(), syscallsTime)
+	calls, err := traceSyscalls(ctx, []int{s.worker.pid()}, syscallsTime)
 	if err != nil {
 		return 0, err
 	}

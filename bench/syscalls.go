@@ -35,7 +35,7 @@ func (o *pairsOptions) countSyscalls(ctx context.Context, s *site, r *Report) er
 	if err := s.worker.ask(ctx, "counts", nil, &before); err != nil {
 		return err
 	}
-	calls, err := traceSyscalls(ctx, s.server.pid(), syscallsTime)
+	calls, err := traceSyscalls(ctx, s.pids(), syscallsTime)
 	if err != nil {
 		return err
 	}
@@ -49,10 +49,10 @@ func (o *pairsOptions) countSyscalls(ctx context.Context, s *site, r *Report) er
 }
 
 // traceSyscalls runs perf, which costs less, or strace.
-func traceSyscalls(ctx context.Context, pid int, d time.Duration) (uint64, error) {
+func traceSyscalls(ctx context.Context, pids []int, d time.Duration) (uint64, error) {
 	seconds := strconv.FormatFloat(d.Seconds(), 'f', -1, 64)
 	if _, err := exec.LookPath("perf"); err == nil {
-		out, err := exec.CommandContext(ctx, "perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", strconv.Itoa(pid), "sleep", seconds).CombinedOutput()
+		out, err := exec.CommandContext(ctx, "perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", joinInts(pids), "sleep", seconds).CombinedOutput()
 		if n, ok := parsePerf(out); err == nil && ok {
 			return n, nil
 		}
@@ -60,7 +60,7 @@ func traceSyscalls(ctx context.Context, pid int, d time.Duration) (uint64, error
 	if _, err := exec.LookPath("strace"); err != nil {
 		return 0, errTracer
 	}
-	tracer := exec.CommandContext(ctx, "strace", "-f", "-c", "-p", strconv.Itoa(pid))
+	tracer := exec.CommandContext(ctx, "strace", "-f", "-c", "-p", joinInts(pids))
 	var out bytes.Buffer
 	tracer.Stderr = &out
 	if err := tracer.Start(); err != nil {
@@ -76,6 +76,15 @@ func traceSyscalls(ctx context.Context, pid int, d time.Duration) (uint64, error
 		return 0, fmt.Errorf("%w: %s", errTracer, strings.TrimSpace(out.String()))
 	}
 	return n, waited
+}
+
+// joinInts lists numbers as perf and strace want them.
+func joinInts(list []int) string {
+	var texts []string
+	for _, n := range list {
+		texts = append(texts, strconv.Itoa(n))
+	}
+	return strings.Join(texts, ",")
 }
 
 // parsePerf reads "123456,,raw_syscalls:sys_enter,...".

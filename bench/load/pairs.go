@@ -21,14 +21,17 @@ type Pair struct {
 // sends no more and answers with Complaints when all is acknowledged, delivered and receipted;
 // resume measures two reconnections and gives a ResumeResult.
 type PairsPlan struct {
-	Target    Target  `json:"target"`
-	Pairs     []Pair  `json:"pairs"`
-	Window    int     `json:"window"`     // messages on their way in each pair
-	ByReceipt bool    `json:"by_receipt"` // a message is on its way until its receipt has come, not its SENT
-	Bytes     int     `json:"bytes"`      // of a text
-	Rate      float64 `json:"rate"`       // messages a second of all pairs, at fixed moments; 0: closed loop
-	Seed      uint64  `json:"seed"`
-	Single    bool    `json:"single"` // each frame in a WebSocket message of its own
+	Target Target `json:"target"`
+	// Nodes are those of a cluster, in place of Target: the sender of pair i is at node i, counted
+	// around, and the receiver at another one.
+	Nodes     []Target `json:"nodes,omitempty"`
+	Pairs     []Pair   `json:"pairs"`
+	Window    int      `json:"window"`     // messages on their way in each pair
+	ByReceipt bool     `json:"by_receipt"` // a message is on its way until its receipt has come, not its SENT
+	Bytes     int      `json:"bytes"`      // of a text
+	Rate      float64  `json:"rate"`       // messages a second of all pairs, at fixed moments; 0: closed loop
+	Seed      uint64   `json:"seed"`
+	Single    bool     `json:"single"` // each frame in a WebSocket message of its own
 }
 
 // A GoPlan bounds what each pair sends.
@@ -83,6 +86,7 @@ type pair struct {
 	delivered        uint64
 	receipted        uint64
 	owes             bool // the receiver has a cursor to return
+	opened           bool // the receiver knows of the conversation
 	moments          [momentsKept]time.Duration
 	due              []time.Duration // open loop: not sent yet
 }
@@ -98,6 +102,7 @@ type pairs struct {
 	complaints            Complaints
 	ack, deliver, receipt recorder
 	lives                 int
+	unopened              int // pairs
 	running               bool
 	limit                 uint64
 	started               time.Duration
@@ -121,15 +126,31 @@ func newPairs(l *Loop, plan json.RawMessage) (job, error) {
 	j.reset()
 	var sessions []*session
 	for i, p := range j.plan.Pairs {
-		both := [2]*session{newSession(l, j.plan.Target, p.Sender, j), newSession(l, j.plan.Target, p.Receiver, j)}
+		from, to := j.plan.targets(i)
+		both := [2]*session{newSession(l, from, p.Sender, j), newSession(l, to, p.Receiver, j)}
 		for side, s := range both {
 			s.index, s.syncs, s.single = 2*i+side, true, j.plan.Single
 		}
 		sessions = append(sessions, both[:]...)
-		j.pairs = append(j.pairs, &pair{sender: both[0], receiver: both[1]})
+		j.pairs = append(j.pairs, &pair{sender: both[0], receiver: both[1], opened: len(j.plan.Nodes) < 2})
 	}
+	j.unopened = len(j.pairs)
 	beat(l, sessions)
 	return j, nil
+}
+
+// targets are where the sides of a pair connect. All pairs of different nodes come up equally often.
+func (p *PairsPlan) targets(pair int) (sender, receiver Target) {
+	n := len(p.Nodes)
+	switch n {
+	case 0:
+		return p.Target, p.Target
+	case 1:
+		return p.Nodes[0], p.Nodes[0]
+	}
+	from := pair % n
+	distance := 1 + pair/n%(n-1)
+	return p.Nodes[from], p.Nodes[(from+distance)%n]
 }
 
 func (j *pairs) reset() { j.ack, j.deliver, j.receipt = newRecorder(), newRecorder(), newRecorder() }
@@ -266,7 +287,7 @@ func (j *pairs) fill(p *pair) {
 		if j.plan.ByReceipt {
 			behind = min(behind, p.receipted)
 		}
-		if p.sent-behind >= uint64(j.plan.Window) || p.sent-p.receipted >= momentsKept || j.limit > 0 && p.sent == j.limit {
+		if !p.opened && p.sent > 0 || p.sent-behind >= uint64(j.plan.Window) || p.sent-p.receipted >= momentsKept || j.limit > 0 && p.sent == j.limit {
 			return
 		}
 		moment := j.loop.now

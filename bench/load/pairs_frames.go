@@ -16,11 +16,51 @@ func (j *pairs) live(s *session) {
 		return
 	}
 	j.lives++
-	if j.lives == 2*len(j.pairs) && j.connected != nil {
-		answer := j.connected
-		j.connected = nil
-		answer(j.lives, nil)
+	if j.lives < 2*len(j.pairs) || j.connected == nil {
+		return
 	}
+	if len(j.plan.Nodes) > 1 {
+		j.open()
+		return
+	}
+	answer := j.connected
+	j.connected = nil
+	answer(j.lives, nil)
+}
+
+// open sends the first message of each pair. In a cluster it is not pushed: the receiver's node hears
+// of the conversation by way of the user's home, and a HEAD tells of it. What comes later is pushed.
+func (j *pairs) open() {
+	j.running = true
+	for _, p := range j.pairs {
+		j.fill(p)
+	}
+}
+
+// openedBy counts a pair whose receiver knows of the conversation. When all do, connect is answered.
+func (j *pairs) openedBy(p *pair) {
+	p.opened, p.owes = true, true
+	j.unopened--
+	if j.unopened > 0 {
+		return
+	}
+	j.running = false
+	answer := j.connected
+	j.connected = nil
+	answer(j.lives, nil)
+}
+
+// head is a lower bound. It opens a conversation; if it stands for pushes that were left out, the next
+// MESSAGE shows the gap.
+func (j *pairs) head(p *pair, sends bool, f wire.Frame) error {
+	j.total.Heads++
+	h, err := wire.ParseHead(f)
+	if err == nil && !sends && !p.opened && h.Sequence > p.base && h.Ref == wire.DirectRef(p.sender.account.User) {
+		p.delivered++
+		j.total.Delivered++
+		j.openedBy(p)
+	}
+	return err
 }
 
 // conversation learns where the conversation stood before.
@@ -56,8 +96,7 @@ func (j *pairs) frame(s *session, f wire.Frame) {
 	case f.Type == wire.TypeReceipt:
 		// One's own cursor, seen from another session of the user.
 	case f.Type == wire.TypeHead:
-		// A lower bound. If it stands for pushes that were left out, the next MESSAGE shows the gap.
-		j.total.Heads++
+		err = j.head(p, sends, f)
 	case f.Type == wire.TypeError:
 		var e *wire.Error
 		if e, err = wire.ParseError(f); err == nil {
@@ -93,11 +132,16 @@ func (j *pairs) message(p *pair, f wire.Frame) error {
 		return err
 	}
 	counter := parseCounter(m.Content.Bytes)
+	if counter == 1 && p.delivered > 0 && len(j.plan.Nodes) > 1 {
+		return nil // a HEAD has told of it before
+	}
 	if counter != p.delivered+1 || counter > p.sent || m.Sequence != p.base+counter || len(m.Content.Bytes) != j.texts.bytes {
 		return fmt.Errorf("MESSAGE %d with sequence %d after %d with %d", counter, m.Sequence, p.delivered, p.base+p.delivered)
 	}
 	p.delivered++
-	p.owes = true
+	if p.owes = true; !p.opened {
+		j.openedBy(p)
+	}
 	j.total.Delivered++
 	j.deliver.record(j.loop.now - p.moments[counter%momentsKept])
 	return nil

@@ -108,6 +108,10 @@ func (s *session) Frame(_ *Conn, f wire.Frame) {
 		err = s.conversations(f)
 	case wire.TypePong:
 		s.pongs++
+	case wire.TypeError:
+		if !s.syncAgain(f) {
+			s.driver.frame(s, f)
+		}
 	default:
 		s.driver.frame(s, f)
 	}
@@ -153,6 +157,25 @@ func (s *session) conversations(f wire.Frame) error {
 		s.driver.live(s)
 	}
 	return nil
+}
+
+// syncAgain repeats a SYNC that was answered with an ERROR that says so: a node of a cluster may not
+// know yet who leads a shard.
+func (s *session) syncAgain(f wire.Frame) bool {
+	e, err := wire.ParseError(f)
+	if err != nil || e.Correlation != 0 || !s.syncs || s.synced {
+		return false
+	}
+	if c := e.Code.Class(); c != wire.ClassRetry && c != wire.ClassRetryAfter {
+		return false
+	}
+	connection := s.conn
+	s.loop.After(retryDelay, func() {
+		if s.conn == connection && connection.Alive() {
+			s.sync()
+		}
+	})
+	return true
 }
 
 // Done passes the end of a read on.
