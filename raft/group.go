@@ -35,11 +35,11 @@ type Group struct {
 	running    sync.WaitGroup
 
 	leaderWatch leaderWatch
-	transferMu  sync.Mutex  // held by the transfer of leadership under way
+	transferMu  idleMutex   // held by the transfer of leadership under way
 	hastened    atomic.Bool // timeouts are short
 
 	// machineMu makes calls of the machine one at a time.
-	machineMu sync.Mutex
+	machineMu idleMutex
 	machine   machine
 
 	leadership atomic.Uint64 // the term that this replica leads in and has applied an entry of; 0: none

@@ -47,11 +47,11 @@ type groupLog struct {
 
 	write *operation // of the goroutine that appends
 
-	ballotMu sync.Mutex
+	ballotMu idleMutex
 	ballot   ballot
 	voteTerm uint64 // staged until the candidate comes
 
-	cutMu sync.Mutex // held by who deletes entries at the log's beginning
+	cutMu idleMutex // held by who deletes entries at the log's beginning
 
 	mu         sync.RWMutex
 	base       base
