@@ -58,34 +58,16 @@ func reseed(c *Config, cause error) (err error) {
 		return errors.Join(cause, err)
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	m, err := cluster.ReadMap(d.FS(), d.Path(mapName))
-	if err != nil {
-		return errors.Join(cause, err)
-	}
-	content, err := d.ReadFile(keysName)
-	if err != nil {
-		return errors.Join(cause, err)
-	}
-	keys, err := auth.ParseKeys(content)
-	if err != nil {
-		return errors.Join(cause, err)
-	}
 	self, err := readIdentity(d)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it is set aside already if a crash came in the middle
+		return errors.Join(cause, err)
+	}
+	next, err := selfInvited(c, d, self.Number)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	var others []string
-	for i := range m.Nodes {
-		if other := &m.Nodes[i]; other.Number != self.Number && other.State != cluster.Removed {
-			others = append(others, other.Address)
-		}
-	}
-	if len(others) == 0 {
+	if next == nil {
 		return cause // there is no copy of anything
-	}
-	token, err := keys.SignInvitation(c.Now(), time.Hour)
-	if err != nil {
-		return errors.Join(cause, err)
 	}
 	aside := fmt.Sprintf("damaged-%d", c.Now().UnixMilli())
 	if err := putAside(d, aside); err != nil {
@@ -93,9 +75,59 @@ func reseed(c *Config, cause error) (err error) {
 	}
 	c.Logger.Error("this node's data is damaged: it is set aside, and the node joins its cluster again with an empty directory",
 		"damage", cause, "set_aside", d.Path(aside), "node", self.Number)
+	c.Cluster = next
+	return nil
+}
+
+// selfInvited is the configuration of a node that joins the cluster of its directory again,
+// at any node but itself: the cluster's secrets are there, so that it can sign its own
+// invitation. nil: the directory knows of no other node.
+func selfInvited(c *Config, d *storage.Directory, self uint32) (*ClusterConfig, error) {
+	m, err := cluster.ReadMap(d.FS(), d.Path(mapName))
+	if err != nil {
+		return nil, err
+	}
 	next := *c.Cluster
-	next.Join, next.Token = others, token
-	c.Cluster = &next
+	next.Join = nil
+	for i := range m.Nodes {
+		other := &m.Nodes[i]
+		if other.Number != self && other.State != cluster.Removed && other.Address != next.Advertise && other.Address != next.Listen {
+			next.Join = append(next.Join, other.Address)
+		}
+	}
+	if len(next.Join) == 0 {
+		return nil, nil
+	}
+	content, err := d.ReadFile(keysName)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := auth.ParseKeys(content)
+	if err != nil {
+		return nil, err
+	}
+	next.Token, err = keys.SignInvitation(c.Now(), time.Hour)
+	return &next, err
+}
+
+// resumeJoin has a node join that set damaged data aside and ended before the others had
+// let it in: its flags do not say that it joins, and its directory knows where and with
+// which secrets. It must not take itself for the first node of a new cluster.
+func (n *Node) resumeJoin() error {
+	if n.config.Cluster == nil {
+		return nil
+	}
+	self, err := readIdentity(n.directory)
+	if err == nil && self.Number != 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil // it has joined; or openIdentity says what is wrong
+	}
+	next, err := selfInvited(&n.config, n.directory, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("engine: join again: %w", err)
+	}
+	if next != nil {
+		n.config.Cluster = next
+	}
 	return nil
 }
 
