@@ -280,6 +280,17 @@ func TestJoinsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
+	// The directory of another cluster's node.
+	data := stranger.config.Data
+	if err := stranger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err = Open(ctx, Config{Data: data, Fatal: func(error) {}, Cluster: &ClusterConfig{Listen: "127.0.0.1:0", Join: []string{member.linkAddress}, Token: good}})
+	if !errors.Is(err, ErrJoin) || !strings.Contains(err.Error(), "another cluster") {
+		t.Errorf("another cluster's directory: %v", err)
+	}
 	if nodes := member.maps.view.Map().Nodes; len(nodes) != 1 {
 		t.Errorf("somebody was let in: %+v", nodes)
 	}

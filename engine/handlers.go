@@ -119,7 +119,7 @@ func (n *Node) servePropose(ctx context.Context, _ uint32, payload []byte) ([]by
 	if err != nil {
 		return nil, err
 	}
-	result, err := n.maps.machine.Propose(ctx, change)
+	result, err := n.maps.machine().Propose(ctx, change)
 	if err != nil {
 		return nil, err
 	}

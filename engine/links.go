@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"parley/engine/auth"
@@ -134,7 +135,7 @@ const joinRetry = 500 * time.Millisecond
 // refuses for good, or ctx ends.
 func (n *Node) join(ctx context.Context) error {
 	if n.identity.Number != 0 {
-		return nil
+		return n.checkCluster(ctx)
 	}
 	c := n.config.Cluster
 	request := cluster.AppendJoinRequest(nil, &cluster.JoinRequest{
@@ -163,6 +164,31 @@ func (n *Node) join(ctx context.Context) error {
 		case <-time.After(joinRetry):
 		}
 	}
+}
+
+// checkTimeout bounds the question to one address whether it is of this node's cluster.
+const checkTimeout = 2 * time.Second
+
+// checkCluster looks, at the start of a node that has joined long ago, at the addresses that
+// it was told to join and does not know: somebody may have taken the data directory of
+// another cluster. What does not answer is left alone.
+func (n *Node) checkCluster(ctx context.Context) error {
+	if n.hub == nil {
+		return nil
+	}
+	m := n.maps.view.Map()
+	for _, address := range n.config.Cluster.Join {
+		if slices.ContainsFunc(m.Nodes, func(d cluster.Node) bool { return d.Address == address }) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		_, err := n.hub.Join(ctx, address, nil)
+		cancel()
+		if errors.Is(err, link.ErrRefused) {
+			return fmt.Errorf("%w: this data directory is of node %d of another cluster than %s: start with an empty one (%w)", ErrJoin, n.identity.Number, address, err)
+		}
+	}
+	return nil
 }
 
 // joined takes the answer of a member: this node has a number now, and the secrets.

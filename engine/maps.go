@@ -28,7 +28,7 @@ var errNoLeader = errors.New("engine: no leader is known")
 type mapKeeper struct {
 	node    *Node
 	view    cluster.View
-	machine *cluster.Machine
+	state   atomic.Pointer[cluster.Machine] // another one after a replica was dropped
 	group   atomic.Pointer[raft.Group]
 	changed chan struct{} // capacity 1: look at what this node should hold
 	keeping sync.Mutex    // of the copy
@@ -43,15 +43,20 @@ func (n *Node) openMaps() error {
 	if err != nil {
 		return err
 	}
-	if m.machine, err = cluster.OpenMachine(fs, n.directory.Path(mapStateName), random64()); err != nil {
+	machine, err := cluster.OpenMachine(fs, n.directory.Path(mapStateName), random64())
+	if err != nil {
 		return err
 	}
+	m.state.Store(machine)
 	n.maps = m
 	m.offer(seen)
 	m.view.Subscribe(func(*cluster.Map) { m.wake() })
-	m.machine.Subscribe(m.offer)
+	machine.Subscribe(m.offer)
 	return nil
 }
+
+// machine is the map as this node's replica of its group has it.
+func (m *mapKeeper) machine() *cluster.Machine { return m.state.Load() }
 
 // offer takes up a map that is newer than the one at hand.
 func (m *mapKeeper) offer(newer *cluster.Map) {
@@ -85,21 +90,22 @@ func (m *mapKeeper) keep() error {
 
 // start starts this node's replica of the map's group.
 func (m *mapKeeper) start(ctx context.Context, id string, founding []string) error {
+	machine := m.machine()
 	group, err := m.node.raft.Start(ctx, raft.GroupConfig{
-		ID: cluster.MapGroup, Machine: hostedMap{m.machine, m.node}, Source: m.machine, Server: id, Servers: founding,
+		ID: cluster.MapGroup, Machine: hostedMap{machine, m.node}, Source: machine, Server: id, Servers: founding,
 	})
 	if err != nil {
 		return fmt.Errorf("engine: the map's group: %w", err)
 	}
 	m.group.Store(group)
-	m.machine.Attach(group.Kick)
+	machine.Attach(group.Kick)
 	group.Kick()
 	return nil
 }
 
 // reset forgets the state of a replica of the map's group that was dropped.
 func (m *mapKeeper) reset() error {
-	m.machine.Close()
+	m.machine().Close()
 	fs, path := m.node.directory.FS(), m.node.directory.Path(mapStateName)
 	if err := fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("engine: drop the map's state: %w", err)
@@ -109,7 +115,7 @@ func (m *mapKeeper) reset() error {
 		return err
 	}
 	machine.Subscribe(m.offer)
-	m.machine = machine
+	m.state.Store(machine)
 	return nil
 }
 
@@ -138,7 +144,7 @@ func (n *Node) found(ctx context.Context) error {
 		return nil
 	}
 	id := n.roster.id(cluster.MapGroup)
-	_, err := n.maps.machine.Propose(ctx, cluster.Found{
+	_, err := n.maps.machine().Propose(ctx, cluster.Found{
 		Cluster: n.identity.Cluster, Shards: n.identity.Shards, Replica: n.identity.Replica, MapReplica: id,
 		Replicas: replicasDefault, Version: cluster.Version, Node: n.description(),
 	})
@@ -169,7 +175,7 @@ const loneAddress = "none:0"
 // propose has a change of the map made, wherever the map's group is led.
 func (n *Node) propose(ctx context.Context, change cluster.Change) (cluster.Result, error) {
 	if g := n.maps.group.Load(); g != nil && g.Leading() {
-		return n.maps.machine.Propose(ctx, change)
+		return n.maps.machine().Propose(ctx, change)
 	}
 	leader, ok := n.leaders.of(cluster.MapGroup)
 	if !ok || leader == n.identity.Number {

@@ -209,7 +209,7 @@ func (n *Node) plan() {
 func (n *Node) planOnce(ctx context.Context, down map[uint32]time.Time) {
 	m := n.maps.view.Map()
 	for _, change := range cluster.Plan(m, n.clusterStatus(ctx, m, down), movesMax) {
-		if _, err := n.maps.machine.Propose(ctx, change); err != nil {
+		if _, err := n.maps.machine().Propose(ctx, change); err != nil {
 			n.log.Info("a planned change of the map was not made", "change", change, "error", err)
 			return
 		}
