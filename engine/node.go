@@ -99,9 +99,6 @@ func (n *Node) openData(context.Context) (err error) {
 	if err := n.resumeJoin(); err != nil {
 		return err
 	}
-	if _, err := n.directory.ReadFile(recoveringName); err == nil {
-		return ErrRecovering
-	}
 	joins := n.config.Cluster != nil && len(n.config.Cluster.Join) > 0
 	if n.identity, err = openIdentity(n.directory, n.config.Shards, joins); err != nil {
 		return err
@@ -445,7 +442,7 @@ func (n *Node) close() error {
 		done(r.Shard.Close())
 	}
 	if n.maps != nil {
-		n.maps.machine().Close()
+		n.maps.machine.Close()
 	}
 	if n.store != nil {
 		done(n.store.Close())
