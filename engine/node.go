@@ -442,7 +442,7 @@ func (n *Node) close() error {
 		done(r.Shard.Close())
 	}
 	if n.maps != nil {
-		n.maps.machine.Close()
+		n.maps.machine().Close()
 	}
 	if n.store != nil {
 		done(n.store.Close())
