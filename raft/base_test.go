@@ -136,7 +136,7 @@ func TestSnapshotsUnderFaults(t *testing.T) {
 			}
 			c.settle()
 			for _, m := range c.members {
-				installs += m.machine.installs
+				installs += int(m.machine.installs.Load())
 			}
 		})
 		if t.Failed() {
@@ -169,8 +169,8 @@ func TestLogBehindASnapshotIsEnough(t *testing.T) {
 			next.truncate(2)
 			c.network.Heal()
 			laggard.awaitApplied(next.group.Applied())
-			if next.machine.exports != 1 {
-				t.Errorf("%d entries: %d exports", 9+count, next.machine.exports)
+			if next.machine.exports.Load() != 1 {
+				t.Errorf("%d entries: %d exports", 9+count, next.machine.exports.Load())
 			}
 		})
 	}

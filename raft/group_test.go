@@ -215,7 +215,7 @@ func TestBacklogIsPersistedAndTruncated(t *testing.T) {
 		s.add(padded(i, 60<<10))
 		g.Kick()
 	}
-	eventually(t, "all", func() bool { return len(m.values()) == count })
+	eventually(t, "all", func() bool { return m.count() == count })
 	eventually(t, "truncation", func() bool { st := g.Stats(); return st.First > 200 && st.SnapshotIndex >= st.First-1 })
 	wantNumbered(t, m, count)
 }

@@ -126,8 +126,8 @@ func recordInstall(t *testing.T, lagging bool) (*momentFS, []string) {
 	m.awaitApplied(l.group.Applied())
 	f.take("nothing")
 	f.set(false)
-	if m.machine.installs != 1 {
-		t.Errorf("%d installs", m.machine.installs)
+	if m.machine.installs.Load() != 1 {
+		t.Errorf("%d installs", m.machine.installs.Load())
 	}
 	return f, l.machine.values()
 }

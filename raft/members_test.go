@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,8 +75,8 @@ func TestOneReplicaBecomesThree(t *testing.T) {
 			must(t, first.group.AddLearner(t.Context(), m.server))
 			first.propose()
 			m.awaitApplied(first.group.Applied())
-			if m.machine.installs != 1 {
-				t.Errorf("%s installed %d snapshots", m.server, m.machine.installs)
+			if m.machine.installs.Load() != 1 {
+				t.Errorf("%s installed %d snapshots", m.server, m.machine.installs.Load())
 			}
 			if got := first.group.Membership(); !slices.Contains(got.Learners, m.server) {
 				t.Errorf("members are %+v", got)
@@ -191,8 +192,8 @@ func TestLearnerCatchesUpWhileTheLeaderIsBusy(t *testing.T) {
 		c.network.SetDelay(0)
 		must(t, c.awaitLeader().group.Promote(t.Context(), m.server))
 		c.settle()
-		if m.machine.installs > 2 {
-			t.Errorf("%d snapshots were installed", m.machine.installs)
+		if m.machine.installs.Load() > 2 {
+			t.Errorf("%d snapshots were installed", m.machine.installs.Load())
 		}
 	})
 }
@@ -217,10 +218,10 @@ func TestLaggardIsSentASnapshot(t *testing.T) {
 			t.Errorf("only %d bytes are kept for others", kept)
 		}
 		c.settle()
-		if laggard.machine.installs != 1 {
-			t.Errorf("%d snapshots were installed", laggard.machine.installs)
+		if laggard.machine.installs.Load() != 1 {
+			t.Errorf("%d snapshots were installed", laggard.machine.installs.Load())
 		}
-		first, last := laggard.group.log.first, laggard.group.log.last
+		first, last := laggard.group.Stats().First, laggard.group.Stats().Last
 		if first == 1 || last < first {
 			t.Errorf("the laggard's log has %d to %d", first, last)
 		}
@@ -357,7 +358,7 @@ func TestTransferToASilentServerIsGivenUp(t *testing.T) {
 // but are not answered.
 type badSender struct {
 	Network
-	short, lost int
+	short, lost atomic.Int32
 }
 
 type badTransport struct {
@@ -371,13 +372,11 @@ func (n *badSender) Transport(group uint32, server string) (Transport, error) {
 }
 
 func (t *badTransport) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
-	if t.short > 0 {
-		t.short--
+	if t.short.Add(-1) >= 0 {
 		data = io.LimitReader(data, args.Size/2)
 	}
 	err := t.Transport.InstallSnapshot(id, target, args, resp, data)
-	if err == nil && t.lost > 0 {
-		t.lost--
+	if err == nil && t.lost.Add(-1) >= 0 {
 		return errUnreachable
 	}
 	return err
@@ -394,17 +393,19 @@ func TestBadSnapshotsAreSentAgain(t *testing.T) {
 		l.truncate(5)
 		must(t, l.node.Close())
 		l.machine = l.machine.restart()
-		sender := &badSender{Network: c.network.Network(l.server), short: 3, lost: 3}
+		sender := &badSender{Network: c.network.Network(l.server)}
+		sender.short.Store(3)
+		sender.lost.Store(3)
 		l.startOn(sender)
 		m := c.join("added")
 		must(t, l.group.AddLearner(t.Context(), m.server))
 		time.Sleep(20 * time.Second)
-		if m.machine.installs != 1 || m.group.Applied() != l.group.Applied() {
-			t.Errorf("%d installed, applied is %d of %d", m.machine.installs, m.group.Applied(), l.group.Applied())
+		if m.machine.installs.Load() != 1 || m.group.Applied() != l.group.Applied() {
+			t.Errorf("%d installed, applied is %d of %d", m.machine.installs.Load(), m.group.Applied(), l.group.Applied())
 		}
 		c.settle()
-		if sender.short != 0 || sender.lost != 0 || m.machine.installs != 1 {
-			t.Errorf("%d left to cut, %d to lose, %d installed", sender.short, sender.lost, m.machine.installs)
+		if sender.short.Load() > 0 || sender.lost.Load() > 0 || m.machine.installs.Load() != 1 {
+			t.Errorf("%d left to cut, %d to lose, %d installed", sender.short.Load(), sender.lost.Load(), m.machine.installs.Load())
 		}
 	})
 }
@@ -428,8 +429,8 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 		m.stop(true) // between the note and the install
 		m.start()
 		c.settle()
-		if m.machine.installs != 1 {
-			t.Errorf("%d installed", m.machine.installs)
+		if m.machine.installs.Load() != 1 {
+			t.Errorf("%d installed", m.machine.installs.Load())
 		}
 	})
 }

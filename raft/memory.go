@@ -121,7 +121,7 @@ type memoryTransport struct {
 	consumer  chan hraft.RPC
 	heartbeat atomic.Pointer[func(hraft.RPC)]
 	closed    chan struct{}
-	closeOnce sync.Once
+	closeMu   sync.Mutex // a pipeline begins before closing, or not at all
 	pipelines sync.WaitGroup
 }
 
@@ -140,16 +140,27 @@ func (t *memoryTransport) DecodePeer(b []byte) hraft.ServerAddress { return hraf
 func (t *memoryTransport) SetHeartbeatHandler(handle func(hraft.RPC)) { t.heartbeat.Store(&handle) }
 
 func (t *memoryTransport) Close() error {
-	t.closeOnce.Do(func() {
+	t.closeMu.Lock()
+	if !t.isClosed() {
 		close(t.closed)
-		t.memory.mu.Lock()
-		defer t.memory.mu.Unlock()
-		if t.memory.transports[t.address] == t {
-			delete(t.memory.transports, t.address)
-		}
-	})
+	}
+	t.closeMu.Unlock()
+	t.memory.mu.Lock()
+	if t.memory.transports[t.address] == t {
+		delete(t.memory.transports, t.address)
+	}
+	t.memory.mu.Unlock()
 	t.pipelines.Wait()
 	return nil
+}
+
+func (t *memoryTransport) isClosed() bool {
+	select {
+	case <-t.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 func isHeartbeat(command any) bool {
@@ -304,6 +315,11 @@ func (t *memoryTransport) AppendEntriesPipeline(_ hraft.ServerID, target hraft.S
 		sent:   make(chan *memoryAppend, pipelineDepth),
 		done:   make(chan hraft.AppendFuture, pipelineDepth+1),
 		closed: make(chan struct{}),
+	}
+	t.closeMu.Lock()
+	defer t.closeMu.Unlock()
+	if t.isClosed() {
+		return nil, errUnreachable
 	}
 	t.pipelines.Go(p.run)
 	return p, nil

@@ -12,7 +12,8 @@ var errStalled = errors.New("raft: the log's disk is stalled")
 
 // A Transport carries one group's messages between its replicas. Server addresses are
 // server ids. It must not block a pipeline for ever, and must end every call that is
-// under way when it is closed.
+// under way when it is closed, the reading of a snapshot from its consumer too; calls may
+// still begin meanwhile.
 type Transport interface {
 	hraft.Transport
 	hraft.WithPreVote

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ type testMachine struct {
 	autoRecord bool          // what is applied is durable at once
 	onApply    func(entries []Entry)
 
-	exports, installs int
+	exports, installs atomic.Int32
 	failInstall       error
 	onInstall         func(entries []Entry) // with all entries
 }
@@ -119,7 +120,7 @@ func (m *testMachine) Export(context.Context) (*Export, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.durable = m.latest
-	m.exports++
+	m.exports.Add(1)
 	b, err := json.Marshal(testExport{m.latest, m.entries})
 	if err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func (m *testMachine) Install(record Record, source io.Reader) error {
 	}
 	m.index, m.term, m.entries = record.Index, record.Term, x.Entries
 	m.durable, m.latest = x.Record, x.Record
-	m.installs++
+	m.installs.Add(1)
 	if m.onInstall != nil {
 		m.onInstall(m.entries)
 	}
@@ -183,6 +184,12 @@ func (m *testMachine) values() []string {
 		values[i] = string(e.Data)
 	}
 	return values
+}
+
+func (m *testMachine) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.entries)
 }
 
 func (m *testMachine) check(t testing.TB) {
