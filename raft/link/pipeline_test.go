@@ -41,16 +41,24 @@ func TestAPipelineDeliversAnswersInOrder(t *testing.T) {
 			return &hraft.AppendEntriesResponse{Term: 3, Success: true, LastLog: a.PrevLogEntry + uint64(len(a.Entries))}, nil
 		})()
 		const n = 1000
+		ahead := make(chan struct{}, doneMax/2) // hashicorp/raft reads answers as fast as it sends
 		go func() {
 			for i := range uint64(n) {
+				ahead <- struct{}{}
 				if _, err := p.AppendEntries(entriesOf(i, 1), &hraft.AppendEntriesResponse{}); err != nil {
 					t.Error(err)
-					return
+					p.Close()
 				}
 			}
 		}()
 		for i := range uint64(n) {
-			f := <-p.Consumer()
+			var f hraft.AppendFuture
+			select {
+			case f = <-p.Consumer():
+			case <-p.ended:
+				t.Fatal("broken")
+			}
+			<-ahead
 			if f.Error() != nil || f.Request().PrevLogEntry != i || f.Response().LastLog != i+1 || f.Start().IsZero() {
 				t.Fatalf("answer %d: %+v, %+v", i, f.Request(), f.Response())
 			}
