@@ -78,6 +78,19 @@ type Report struct {
 	RestartP50 float64 `json:"restart_ms_p50,omitempty"` // start of the process until it serves
 	RestartMax float64 `json:"restart_ms_max,omitempty"`
 
+	Failover *load.Latency `json:"failover_ms,omitempty"` // SIGKILL of a leader's node until its shard acknowledges again
+	Transfer *load.Latency `json:"transfer_ms,omitempty"` // longest time without an acknowledgement while a shard is handed over
+	Rolling  *load.Latency `json:"rolling_ms,omitempty"`  // the same of each user and conversation while all nodes are restarted in turn
+	Outage   *load.Latency `json:"outage_ms,omitempty"`   // the same while a node joins
+
+	AckBefore            *load.Latency `json:"ack_ms_before,omitempty"`           // before a node joined
+	AckedPerSecondBefore float64       `json:"acked_per_second_before,omitempty"` // before a node joined
+	MoveSeconds          float64       `json:"move_seconds,omitempty"`            // from the start of a node until shards have come to rest
+
+	Back              *load.Latency `json:"back_ms,omitempty"`              // death of a session's node until it has synced at another
+	ReconnectCPU      float64       `json:"reconnect_us,omitempty"`         // CPU of the other nodes for each session that came back
+	CPUPercentPerNode float64       `json:"cpu_percent_per_node,omitempty"` // of an idle node, of one core
+
 	FirstReceiptP50 float64 `json:"first_receipt_ms_p50,omitempty"` // start of the process until a message was stored, delivered and receipted
 	FirstReceiptMax float64 `json:"first_receipt_ms_max,omitempty"`
 

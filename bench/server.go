@@ -70,7 +70,7 @@ func (s *server) pid() int { return s.command.Process.Pid }
 
 // start runs the server and waits until it serves. A second start keeps the ports of the first.
 func (s *server) start(ctx context.Context) error {
-	if err := s.run(ctx); err != nil || s.link == "" || s.invitation == nil {
+	if err := s.run(ctx); err != nil || !strings.HasSuffix(s.link, ":0") {
 		return err
 	}
 	s.invitation = nil

@@ -18,11 +18,14 @@ import (
 //
 // Its requests: connect; go; drop cuts a number of connections, as phones do (a DropPlan); counts
 // gives a CrashResult; stop answers when all that was sent is acknowledged; verify reads every
-// conversation as both of its members and answers with a CrashResult.
+// conversation as both of its members and answers with a CrashResult; mark begins to look for
+// outages, and marked tells of them (a MarkResult); roam lets clients connect to other nodes.
 type CrashPlan struct {
 	Target Target    `json:"target"`
-	Users  []Account `json:"users"` // at least three
+	Nodes  []Target  `json:"nodes,omitempty"` // of a cluster, in place of Target: user i begins at node i, counted around
+	Users  []Account `json:"users"`           // at least three
 	Window int       `json:"window"`
+	Pause  float64   `json:"pause_ms"` // that a stream waits after an acknowledgement
 	Bytes  int       `json:"bytes"`
 	Seed   uint64    `json:"seed"`
 }
@@ -70,12 +73,19 @@ type crash struct {
 	waiting reply // connect or stop
 	stops   bool
 	check   *verification
+	roams   bool     // who loses a connection turns to the next node
+	ack     recorder // first send to SENT, since the mark
+	marks   struct {
+		at    time.Duration
+		acked uint64
+	}
 }
 
 // A client is one user with its outbox, which outlives its connections.
 type client struct {
 	session *session
 	outs    [2]*stream // to the next user, to the one before
+	node    int        // of the plan's
 }
 
 // A stream is what one user writes to another: its outbox in a conversation.
@@ -93,6 +103,11 @@ type stream struct {
 	known    uint64 // how far the conversation reaches, as far as the author was told: its delivered cursor
 	told     uint64 // the cursor that was last sent on this connection
 	retrying bool
+	pausing  bool
+	moments  [wire.DedupWindow]time.Duration // when each unacknowledged message was sent first, by counter
+	last     time.Duration                   // of the last acknowledgement, or the mark
+	outage   time.Duration                   // the longest time without one since the mark
+	recent   uint64                          // acknowledgements since the mark
 }
 
 func (s *stream) acked() uint64 { return uint64(len(s.answers)) }
@@ -122,7 +137,7 @@ func (c *chat) note(sequence uint64, x item) bool {
 }
 
 func newCrash(l *Loop, plan json.RawMessage) (job, error) {
-	j := &crash{loop: l}
+	j := &crash{loop: l, ack: newRecorder()}
 	if err := json.Unmarshal(plan, &j.plan); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
@@ -133,10 +148,14 @@ func newCrash(l *Loop, plan json.RawMessage) (job, error) {
 	j.texts = NewTexts(j.plan.Bytes, j.plan.Seed)
 	var sessions []*session
 	for i, a := range j.plan.Users {
-		s := newSession(l, j.plan.Target, a, j)
-		s.index, s.syncs = i, true
-		sessions = append(sessions, s)
-		j.clients = append(j.clients, &client{session: s})
+		c := &client{session: newSession(l, j.plan.Target, a, j)}
+		c.session.index, c.session.syncs = i, true
+		if len(j.plan.Nodes) > 0 {
+			c.node = i % len(j.plan.Nodes)
+			c.session.target = j.plan.Nodes[c.node]
+		}
+		sessions = append(sessions, c.session)
+		j.clients = append(j.clients, c)
 	}
 	for i, from := range j.clients {
 		to := j.clients[(i+1)%n]
@@ -170,6 +189,14 @@ func (j *crash) do(what string, plan json.RawMessage, answer reply) {
 		answer(j.counts(), nil)
 	case "stop":
 		j.stop(answer)
+	case "mark":
+		j.mark()
+		answer(nil, nil)
+	case "marked":
+		answer(j.marked(), nil)
+	case "roam":
+		j.roams = len(j.plan.Nodes) > 1
+		answer(nil, nil)
 	case "verify":
 		j.check = &verification{job: j, answer: answer}
 		j.check.start()
@@ -198,6 +225,10 @@ func (j *crash) dial(c *client) {
 }
 
 func (j *crash) redial(c *client) {
+	if j.roams {
+		c.node = (c.node + 1) % len(j.plan.Nodes)
+		c.session.target = j.plan.Nodes[c.node]
+	}
 	j.loop.After(redialMin+rand.N(redialMax-redialMin), func() { j.dial(c) })
 }
 
@@ -287,9 +318,10 @@ func (j *crash) settle() {
 
 func (j *crash) fill(c *client) {
 	for _, out := range c.outs {
-		for j.running && c.session.alive() && !out.retrying && out.sent-out.acked() < uint64(j.plan.Window) {
+		for j.running && c.session.alive() && !out.retrying && !out.pausing && out.sent-out.acked() < uint64(j.plan.Window) {
 			out.sent++
 			j.result.Sent++
+			out.moments[out.sent%wire.DedupWindow] = j.loop.now
 			j.send(out, out.sent)
 		}
 	}

@@ -77,7 +77,7 @@ func (j *crash) sent(s *session, f wire.Frame) error {
 		return fmt.Errorf("SENT for counter %d after %d", counter, out.acked())
 	}
 	out.answers = append(out.answers, m.Sequence)
-	j.result.Acked++
+	j.acknowledged(out, counter)
 	j.reaches(s, out.ref, m.Sequence)
 	if m.Sequence == 0 || !out.chat.note(m.Sequence, item{int8(out.side), counter}) {
 		return fmt.Errorf("SENT gives sequence %d to counter %d, which another message has", m.Sequence, counter)

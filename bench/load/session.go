@@ -11,6 +11,10 @@ import (
 	"parley/wire"
 )
 
+// syncRetryDelay is the wait before a refused SYNC is sent again: a shard has a new leader about a second
+// after it lost one, and thousands of sessions may wait for that.
+const syncRetryDelay = 100 * time.Millisecond
+
 // ClientName is what the sessions call themselves in HELLO.
 const ClientName = "parley-bench"
 
@@ -170,7 +174,7 @@ func (s *session) syncAgain(f wire.Frame) bool {
 		return false
 	}
 	connection := s.conn
-	s.loop.After(retryDelay, func() {
+	s.loop.After(syncRetryDelay, func() {
 		if s.conn == connection && connection.Alive() {
 			s.sync()
 		}
