@@ -5,6 +5,7 @@ import (
 	"parley/engine/reactor"
 	"parley/engine/session"
 	"parley/wire"
+	"parley/wire/planted"
 )
 
 // What is posted to a loop, beside *delivery.Batch and peerItem.
@@ -80,6 +81,9 @@ func (e *edge) deliver(b *delivery.Batch) {
 			e.fail(s, x.Correlation, x.Code)
 		case delivery.Message:
 			e.pushMessage(s, b, d)
+			if planted.Active(planted.WrongPerson) {
+				e.each(func(s *seat) { e.pushMessage(s, b, d) })
+			}
 		case delivery.Receipt:
 			e.pushReceipt(s, b, d)
 		}
@@ -95,10 +99,16 @@ func (e *edge) pushMessage(s *seat, b *delivery.Batch, d delivery.Delivery) {
 	if d.Own {
 		m.Author = s.User
 	}
+	if planted.Active(planted.SyncWindow) && s.Reads > 0 || planted.Active(planted.LostPush) && e.loop.Blocked(s.handle) {
+		return
+	}
 	e.scratch = wire.AppendMessage(e.scratch[:0], &m)
 	if backlog := e.backlog(s); backlog != nil {
 		e.kept(s, backlog.Message(wire.Head{Ref: m.Ref, Sequence: m.Sequence, Revision: m.Revision}, e.scratch))
 		return
+	}
+	if planted.Active(planted.DoublePush) && d.Own {
+		e.loop.Write(s.handle, e.scratch)
 	}
 	e.loop.Write(s.handle, e.scratch)
 }

@@ -2,6 +2,8 @@ package raft
 
 import (
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"parley/wire/planted"
 )
 
 const (
@@ -39,6 +41,15 @@ type aheadFile struct {
 	vfs.File
 	end    int64 // of what was written
 	filled int64 // of the file
+}
+
+// SyncData implements vfs.File.
+func (f *aheadFile) SyncData() error {
+	err := f.File.SyncData()
+	if planted.Active(planted.FailedFsync) {
+		return nil
+	}
+	return err
 }
 
 func (f *aheadFile) Write(p []byte) (int, error) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
+
+	"parley/wire/planted"
 )
 
 // Authorize returns nil if everything that was acknowledged anywhere before the call has
@@ -22,7 +24,7 @@ func (g *Group) Authorize(ctx context.Context) error {
 		return g.notLeader()
 	}
 	commit := g.raft.CommitIndex()
-	if !g.alone() {
+	if !g.alone() && !planted.Active(planted.StaleReads) {
 		if err := g.reads.confirm(ctx, term); err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"parley/wire/planted"
 )
 
 // A compactor truncates the logs of a node's groups, one at a time, on a goroutine that
@@ -105,6 +107,9 @@ func (g *Group) compact(ctx context.Context) error {
 			return err
 		}
 		record = g.config.Machine.Record()
+	}
+	if planted.Active(planted.EarlyTruncation) {
+		record.Index = g.delivered.Load()
 	}
 	keep := g.trailing
 	if g.solitary() {

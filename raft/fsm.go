@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	hraft "github.com/hashicorp/raft"
+
+	"parley/wire/planted"
 )
 
 // machine is what the group remembers of its Machine, guarded by machineMu.
@@ -83,6 +85,7 @@ func (g *Group) show(logs []*hraft.Log) error {
 			}
 			g.delivered.Store(l.Index)
 			g.members.settle(l.Index)
+		case planted.Active(planted.SkippedReplay) && !m.leads && l.Index == g.config.Machine.Record().Index+1:
 		case len(l.Data) > 0:
 			m.entries = append(m.entries, Entry{Index: l.Index, Term: l.Term, Data: l.Data})
 		}

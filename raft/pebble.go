@@ -10,6 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	hraft "github.com/hashicorp/raft"
+
+	"parley/wire/planted"
 )
 
 // Errors of opening a log store.
@@ -171,7 +173,11 @@ func (s *pebbleStore) write(operations []*operation) error {
 			return err
 		}
 	}
-	err := b.Commit(pebble.Sync)
+	durable := pebble.Sync
+	if planted.Active(planted.NoFsync) {
+		durable = pebble.NoSync
+	}
+	err := b.Commit(durable)
 	b.Reset()
 	if err != nil {
 		return fmt.Errorf("raft: write log: %w", err)

@@ -3,6 +3,8 @@ package raft
 import (
 	"bytes"
 	"fmt"
+
+	"parley/wire/planted"
 )
 
 // Set keeps a vote: hashicorp/raft sets the term of a vote, then its candidate, and only
@@ -68,6 +70,10 @@ func (g *groupLog) GetUint64(key []byte) (uint64, error) {
 func (g *groupLog) keep(b *ballot) error {
 	o := newOperation(g.group)
 	o.ballot = b
+	if planted.Active(planted.ForgottenVote) && len(b.candidate) > 0 {
+		g.ballot = *b
+		return nil
+	}
 	if err := g.committer.commit(o); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"parley/wire/planted"
 )
 
 // A generation is what one flush writes: the frozen buffers of all shards that changed.
@@ -205,6 +207,9 @@ func (w *tableWriter) shard(s *Shard, b *buffer) error {
 		return err
 	}
 	record := shardRecord{Record: b.record, ID: s.id, Last: s.last}
+	if planted.Active(planted.RecordAhead) && record.Index > 0 {
+		record.Index++
+	}
 	w.key = appendShardKey(w.key[:0], s.first)
 	if err := w.table.Set(w.key, appendShardRecord(nil, &record)); err != nil {
 		return err
@@ -257,7 +262,10 @@ func (w *tableWriter) log(b *buffer, n int) error {
 	}
 	prefixSize := b.logKeySize(n)
 	w.key = b.logs.keys[n].appendTo(w.key[:0], prefixSize)
-	for _, c := range b.logChunks(n) {
+	for i, c := range b.logChunks(n) {
+		if planted.Active(planted.DroppedChunk) && i > 0 {
+			break
+		}
 		w.key = appendSequence(w.key[:prefixSize], c.first)
 		w.value = b.chunkValue(w.value[:0], c)
 		if err := w.table.Set(w.key, w.value); err != nil {

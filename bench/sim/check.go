@@ -41,6 +41,8 @@ var checkers = []checker{
 	{"exactly once", checkOnce},
 	{"nothing acknowledged is lost", checkDurable},
 	{"refused is refused", checkRefused},
+	{"what was sent lately is known", checkKnown},
+	{"times do not go back", checkTimes},
 	{"a device's order", checkOrder},
 	{"pushed once, in order", checkPushes},
 	{"receipts move forward", checkReceipts},

@@ -57,7 +57,7 @@ func checkLinear(h *History, report reporter) {
 	}
 	for i := range h.Reads {
 		r := &h.Reads[i]
-		if len(operations[r.Conversation]) > 0 || r.Head > 0 {
+		if len(h.Finals) > 0 { // else the run ended before anybody could look
 			operations[r.Conversation] = append(operations[r.Conversation], porcupine.Operation{
 				Input: linearOp{read: true, sequence: r.Head}, Call: int64(r.Called), Return: int64(r.Returned)})
 		}

@@ -174,6 +174,27 @@ func checkRefused(h *History, report reporter) {
 	})
 }
 
+// checkKnown: outboxes here send so little that the server must know the fate of all of it.
+func checkKnown(h *History, report reporter) {
+	for i := range h.Sends {
+		if s := &h.Sends[i]; s.Outcome == Forgotten {
+			report(s.Conversation, "%q of %s has an unknown outcome", short(s.Body), s.Device)
+		}
+	}
+}
+
+// checkTimes: a conversation's times ascend with its sequences, whatever clocks do.
+func checkTimes(h *History, report reporter) {
+	for _, f := range h.last() {
+		for i := 1; i < len(f.Entries); i++ {
+			if e, before := &f.Entries[i], &f.Entries[i-1]; e.Time < before.Time {
+				report(f.Conversation, "#%d is of %d, #%d of %d", before.Sequence, before.Time, e.Sequence, e.Time)
+				break
+			}
+		}
+	}
+}
+
 // checkOrder: what went through one outbox is in the order in which it was sent.
 func checkOrder(h *History, report reporter) {
 	type sent struct {

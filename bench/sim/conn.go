@@ -263,7 +263,7 @@ func (c *Conn) write(b []byte) (int, error) {
 	case c.writeDeadline.passed():
 		return 0, os.ErrDeadlineExceeded
 	}
-	n := min(len(b), windowBytes-c.out.flight-len(c.out.unread))
+	n := min(len(b), c.network.window-c.out.flight-len(c.out.unread))
 	if n <= 0 {
 		return 0, nil
 	}

@@ -174,7 +174,11 @@ func (d *device) send(c *client.Client, peer wire.ID, orders map[wire.Conversati
 	d.pending.Go(func() {
 		<-p.Done()
 		sent, err := p.Result()
-		d.recorder.Return(place, outcomeOf(err), sent.Sequence, err)
+		outcome := outcomeOf(err)
+		if sent.Found {
+			outcome = Forgotten
+		}
+		d.recorder.Return(place, outcome, sent.Sequence, err)
 	})
 }
 
@@ -185,6 +189,8 @@ func outcomeOf(err error) Outcome {
 		return Accepted
 	case errors.As(err, &refused), errors.Is(err, client.ErrOutboxFull):
 		return Refused
+	case errors.Is(err, client.ErrUnknownOutcome):
+		return Forgotten
 	}
 	return Unknown
 }

@@ -42,8 +42,9 @@ type Disk struct {
 	random   *rand.Rand
 	free     int64 // bytes; negative: no limit
 	failing  [2]int
-	slowest  time.Duration // of a sync of the log or of a table
-	Injected int           // errors given so far
+	slowest  time.Duration   // of a sync of the log or of a table
+	lost     map[string]bool // files of which a sync has failed: the kernel says it is well from then on, and keeps nothing
+	Injected int             // errors given so far
 	// opening, if set, gets an error instead of who runs into it. While it opens, Pebble
 	// (v2.1.7) leaves a goroutine behind for some errors, which would keep a run from ending.
 	// So the process dies at that point instead, and works on in the dark.
@@ -56,7 +57,7 @@ func NewDisk(random *rand.Rand) *Disk {
 }
 
 func wrapDisk(memory *vfs.MemFS, random *rand.Rand) *Disk {
-	return &Disk{FS: memory, memory: memory, random: random, free: -1}
+	return &Disk{FS: memory, memory: memory, random: random, free: -1, lost: make(map[string]bool)}
 }
 
 // Crash is the disk as a crash now would leave it, with each block that was not synced there
@@ -125,6 +126,9 @@ func (d *Disk) fault(o Operation, name string, bytes int) error {
 	if d.failing[o] > 0 {
 		if d.failing[o]--; d.failing[o] == 0 {
 			d.Injected++
+			if o == OperationSync {
+				d.lost[name] = true
+			}
 			return &fs.PathError{Op: o.String(), Path: name, Err: syscall.EIO}
 		}
 	}
@@ -189,19 +193,19 @@ func (f *diskFile) WriteAt(b []byte, at int64) (int, error) {
 // Sync implements vfs.File.
 func (f *diskFile) Sync() error {
 	f.disk.dawdle(f.name)
-	if err := f.disk.check(OperationSync, f.name, 0); err != nil {
+	if err := f.disk.check(OperationSync, f.name, 0); err != nil || f.disk.isLost(f.name) {
 		return err
 	}
 	return f.File.Sync()
 }
 
 // SyncData implements vfs.File.
-func (f *diskFile) SyncData() error {
-	f.disk.dawdle(f.name)
-	if err := f.disk.check(OperationSync, f.name, 0); err != nil {
-		return err
-	}
-	return f.File.SyncData()
+func (f *diskFile) SyncData() error { return f.Sync() }
+
+func (d *Disk) isLost(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lost[name]
 }
 
 // SyncTo implements vfs.File: nothing is promised, so nothing is done.

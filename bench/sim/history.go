@@ -16,13 +16,16 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	Unknown  Outcome = iota // nothing, or that nobody knows
-	Accepted                // acknowledged: it is durable
-	Refused                 // refused for good: it never was and never will be
+	Unknown   Outcome = iota // nothing, or that nobody knows
+	Accepted                 // acknowledged: it is durable
+	Refused                  // refused for good: it never was and never will be
+	Forgotten                // the server says that it does not know, or did so for a while
 )
 
 // String is the outcome's name.
-func (o Outcome) String() string { return [...]string{"unknown", "accepted", "refused"}[o] }
+func (o Outcome) String() string {
+	return [...]string{"unknown", "accepted", "refused", "forgotten"}[o]
+}
 
 // A Send is one message that a device sent. Body is different in each of a run.
 type Send struct {

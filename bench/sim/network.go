@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// windowBytes bounds what is under way or unread in one direction of a connection: about
+	// WindowBytes bounds what is under way or unread in one direction of a connection: about
 	// what the kernel gives reactor's connections.
-	windowBytes = 64 << 10
+	WindowBytes = 64 << 10
 	// peerTimeout is when a connection breaks whose bytes do not get through: TCP_USER_TIMEOUT
 	// as reactor sets it.
 	peerTimeout = 30 * time.Second
@@ -53,6 +53,7 @@ type Network struct {
 	hosts  map[string]*Host // the present life of each
 	routes map[[2]string]*route
 	base   Path // of routes that nobody has set
+	window int  // bytes
 }
 
 // A Host is one life of a machine with a name: what goes on there can be stopped as a whole.
@@ -76,9 +77,10 @@ type route struct {
 	since  time.Time // of the cut
 }
 
-// NewNetwork makes a network in which every path is base until it is set.
-func NewNetwork(seed uint64, base Path) *Network {
-	return &Network{seed: seed, hosts: make(map[string]*Host), routes: make(map[[2]string]*route), base: base}
+// NewNetwork makes a network in which every path is base until it is set, and window bytes
+// fit into a direction of a connection.
+func NewNetwork(seed uint64, base Path, window int) *Network {
+	return &Network{seed: seed, window: window, hosts: make(map[string]*Host), routes: make(map[[2]string]*route), base: base}
 }
 
 // source makes a random source for a name, from the network's seed.

@@ -19,52 +19,50 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction(pool+"(*goWorker).run.func1"))
 }
 
-// TestCalm is a run without faults.
-func TestCalm(t *testing.T) {
-	c := DrawConfig(1)
-	c.Faults, c.Length = nil, 20*time.Second
+// simulate is one run in a bubble of its own.
+func simulate(t *testing.T, c Config) (r *Result) {
+	t.Helper()
 	if os.Getenv("SIM_LOG") != "" {
 		c.Verbose = os.Stdout
 	}
-	synctest.Test(t, func(t *testing.T) {
-		r, err := Run(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Println(len(r.History.Sends), len(r.History.Handed), len(r.History.Pushed), len(r.History.Listed), len(r.History.Reads), len(r.History.Finals), r.Virtual)
-		if len(r.Violations) > 0 {
-			t.Fatal(r.Failure())
-		}
-	})
+	synctest.Test(t, func(t *testing.T) { r = Run(c) })
+	return r
 }
 
-// TestSeeds runs seeds one after the other.
+// TestCalm is a run without faults, in which nothing may go wrong and much must happen.
+func TestCalm(t *testing.T) {
+	c := DrawConfig(1)
+	c.Faults, c.Length = nil, 20*time.Second
+	r := simulate(t, c)
+	if len(r.Violations) > 0 {
+		t.Fatal(r.Failure())
+	}
+	h := r.History
+	if len(h.Sends) < 100 || len(h.Handed) < len(h.Sends) || len(h.Pushed) == 0 || len(h.Receipts) == 0 ||
+		len(h.Listed) == 0 || len(h.Reads) == 0 || len(h.Finals) == 0 || len(h.Online) == 0 {
+		t.Fatalf("hardly anything happens: %d sends, %d handed, %d pushed, %d receipts, %d listed, %d reads, %d finals",
+			len(h.Sends), len(h.Handed), len(h.Pushed), len(h.Receipts), len(h.Listed), len(h.Reads), len(h.Finals))
+	}
+}
+
+// TestSeeds runs seeds one after the other: SEEDS of them, or the one that SEED names.
 func TestSeeds(t *testing.T) {
-	first, count := uint64(1), 10
+	first, count := uint64(1), 8
 	if seed, ok := seedGiven(); ok {
 		first, count = seed, 1
 	}
 	fmt.Sscan(os.Getenv("SEEDS"), &count)
-	begin := time.Now()
-	virtual := time.Duration(0)
+	begin, virtual := time.Now(), time.Duration(0)
 	for seed := first; seed < first+uint64(count); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := DrawConfig(seed)
-				if os.Getenv("SIM_LOG") != "" {
-					c.Verbose = os.Stdout
-				}
-				r, err := Run(c)
-				if err != nil {
-					t.Fatal(err)
-				}
-				virtual += r.Virtual - baseMargin
-				if len(r.Violations) > 0 {
-					t.Fatal(r.Failure())
-				}
-			})
+			r := simulate(t, DrawConfig(seed))
+			virtual += r.Virtual - baseMargin
+			t.Logf("%d nodes, %d lives, %d stopped by themselves, %d sends", r.Config.Nodes, r.Lives, r.Fatals, len(r.History.Sends))
+			if len(r.Violations) > 0 {
+				t.Fatal(r.Failure())
+			}
 		})
 	}
 	real := time.Since(begin)
-	t.Logf("%d seeds, %v virtual in %v", count, virtual, real)
+	fmt.Printf("%d seeds, %v virtual in %v: %.1f virtual hours a minute\n", count, virtual.Round(time.Second), real.Round(time.Second), virtual.Hours()/real.Minutes())
 }

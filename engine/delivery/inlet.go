@@ -3,6 +3,7 @@ package delivery
 import (
 	"parley/engine/shard"
 	"parley/wire"
+	"parley/wire/planted"
 )
 
 // An ActionKind is what an Inlet wants done.
@@ -133,9 +134,13 @@ func (i *Inlet) leave(dst []Action, tell bool) []Action {
 			dst = i.ask(dst, &Request{Kind: RequestClose})
 		}
 		if i.tickets.open > 0 {
+			code := wire.CodeTimeout
+			if planted.Active(planted.WrongOutcome) {
+				code = wire.CodeNotMember
+			}
 			e := &shard.Effects{Shard: i.shard, Refused: make([]shard.RefusedEffect, 0, i.tickets.open)}
 			for _, o := range i.tickets.drain() {
-				e.Refused = append(e.Refused, shard.RefusedEffect{Origin: o, Code: wire.CodeTimeout})
+				e.Refused = append(e.Refused, shard.RefusedEffect{Origin: o, Code: code})
 			}
 			dst = append(dst, Action{Kind: Deliver, Effects: e})
 		}
@@ -199,7 +204,7 @@ func (i *Inlet) open(dst []Action) []Action {
 	i.generation++
 	i.number, i.silent, i.promised = 0, 0, 0
 	users := i.users.Append(nil)
-	r := Request{Kind: RequestOpen, Since: i.last, Fresh: !i.known}
+	r := Request{Kind: RequestOpen, Since: i.last, Fresh: !i.known || planted.Active(planted.LostEffects)}
 	for {
 		n := min(len(users), RequestUsersMax)
 		r.Users, users = users[:n], users[n:]

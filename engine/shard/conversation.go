@@ -3,6 +3,7 @@ package shard
 import (
 	"parley/storage"
 	"parley/wire"
+	"parley/wire/planted"
 )
 
 // conversation is a conversation decoded, as the apply goroutine holds it between
@@ -109,7 +110,7 @@ func (v *conversation) hash(author, device wire.ID, epoch uint64) uint32 {
 
 // advance moves a cursor forward and remembers when. It tells whether it moved.
 func advance(c *storage.Cursor, position uint64, time wire.Time) bool {
-	if position <= c.Position {
+	if position <= c.Position && !(planted.Active(planted.CursorBack) && position < c.Position) {
 		return false
 	}
 	c.Position = position

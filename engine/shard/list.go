@@ -3,6 +3,7 @@ package shard
 import (
 	"parley/storage"
 	"parley/wire"
+	"parley/wire/planted"
 )
 
 // firstVersion is the version of a list row that a direct conversation's first message
@@ -22,6 +23,9 @@ func (m *machine) list(user wire.ID, c wire.Conversation) {
 	m.ordinal++
 	row := storage.Outgoing{Number: number, Target: slot, Command: appendListAdd(nil, &command{
 		user: user, conversation: c, version: firstVersion, from: m.id, number: number})}
+	if planted.Active(planted.DroppedOutgoing) {
+		return
+	}
 	m.outgoing[number] = struct{}{}
 	m.w.PutOutgoing(&row)
 	m.rows = append(m.rows, row)

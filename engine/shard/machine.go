@@ -6,6 +6,7 @@ import (
 	"parley/raft"
 	"parley/storage"
 	"parley/wire"
+	"parley/wire/planted"
 )
 
 // machine is the state machine proper: entries in, records and effects out. It belongs
@@ -224,6 +225,9 @@ func (m *machine) conversation(key wire.Conversation) (*conversation, error) {
 	var err error
 	if v.Conversation, v.exists, err = m.w.Conversation(key); err != nil || !v.exists {
 		return v, err
+	}
+	if planted.Active(planted.ForgottenOutbox) {
+		v.Outboxes = nil
 	}
 	for side, user := range []wire.ID{key.A, key.B} {
 		if side == 1 && key.A == key.B {

@@ -7,6 +7,7 @@ import (
 
 	"parley/storage"
 	"parley/wire"
+	"parley/wire/planted"
 )
 
 // ErrBadState reports records that contradict each other: the replica stops, and is
@@ -28,7 +29,7 @@ func (m *machine) send(c *command) error {
 		return err
 	}
 	box := v.outbox(c)
-	if box >= 0 && c.number > 0 && c.number <= v.Outboxes[box].Counter {
+	if box >= 0 && c.number > 0 && c.number <= v.Outboxes[box].Counter && !planted.Active(planted.NoDeduplication) {
 		return m.resent(v, &v.Outboxes[box], c, origin)
 	}
 	if code := m.order(v, box, c); code != 0 {
@@ -50,6 +51,8 @@ func (m *machine) order(v *conversation, box int, c *command) wire.Code {
 	switch {
 	case c.number == 0:
 		return wire.CodeMalformed
+	case planted.Active(planted.NoDeduplication), planted.Active(planted.GapAccepted):
+		return 0
 	case box >= 0 && c.number == v.Outboxes[box].Counter+1:
 		return 0
 	case box >= 0:
@@ -104,6 +107,12 @@ func (m *machine) accept(v *conversation, box int, c *command, origin Origin) {
 		previous = v.Outboxes[box].Sequence
 	}
 	v.Time = max(v.Time, m.time)
+	switch {
+	case planted.Active(planted.ClockBack):
+		v.Time = m.time
+	case planted.Active(planted.HiddenRandomness) && m.batch == nil:
+		v.Time++
+	}
 	m.message = storage.Message{Sequence: v.Head + 1, Revision: v.Revision + 1, Time: v.Time,
 		Author: c.user, Previous: previous, Content: c.content}
 	m.w.AppendMessage(v.key, v.SentA, &m.message)

@@ -10,6 +10,7 @@ import (
 	"parley/raft"
 	"parley/storage"
 	"parley/wire"
+	"parley/wire/planted"
 )
 
 // ErrConfig reports a Config that cannot work.
@@ -276,10 +277,15 @@ func (s *Shard) dismiss(waiting []Origin, controls []control) {
 }
 
 func (s *Shard) dismissWith(code wire.Code, err error, waiting []Origin, controls []control) {
+	if planted.Active(planted.FailedIsRefused) {
+		code = wire.CodeNotMember
+	}
 	if len(waiting) > 0 {
 		e := &Effects{Shard: s.config.ID, Refused: make([]RefusedEffect, 0, len(waiting))}
 		for _, o := range waiting {
-			if o.Session != 0 {
+			if o.Session != 0 && planted.Active(planted.FailedIsSent) {
+				e.Sent = append(e.Sent, SentEffect{o, 1, 1})
+			} else if o.Session != 0 {
 				e.Refused = append(e.Refused, RefusedEffect{o, code})
 			}
 		}
