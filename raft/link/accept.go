@@ -162,7 +162,7 @@ func (h *Hub) judgeTwin(hi *hello) (status, string) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	in := h.inbound[hi.from]
-	if in != nil && in.incarnation != hi.incarnation && h.now()-time.Duration(in.heard.Load()) < SilentAfter {
+	if in != nil && in.incarnation != hi.incarnation && in.stream.alive.idle(h.now()) < SilentAfter {
 		return statusDuplicate, fmt.Sprintf("node %d is connected from %s: two processes must not have one number", hi.from, in.stream.RemoteAddr())
 	}
 	return statusWelcome, ""

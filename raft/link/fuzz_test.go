@@ -62,7 +62,7 @@ func FuzzInbound(f *testing.F) {
 		w := newWorld(t, false)
 		s := newStream(w.discard(), &h.total)
 		s.in = bufio.NewReader(bytes.NewReader(sent))
-		in := &inbound{hub: h, node: 2, stream: s, out: newOutbox(s, &h.total), presence: h.presence(2), count: &h.total,
+		in := &inbound{hub: h, node: 2, stream: s, out: newOutbox(s, &h.total), count: &h.total,
 			ctx: context.Background(), beating: make(chan hraft.RPCResponse, 1)}
 		if err := in.read(); err == nil {
 			t.Error("reading ended without an error")

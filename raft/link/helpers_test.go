@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -39,7 +40,11 @@ func testNodeOf(server string) (uint32, bool) {
 type world struct {
 	t   testing.TB
 	tcp bool
-	tls func(node uint32) *tls.Config
+	// logs is where replicas keep theirs.
+	logs string
+	// slow is how long a connection in memory takes for each 64 KiB.
+	slow atomic.Int64
+	tls  func(node uint32) *tls.Config
 
 	mu        sync.Mutex
 	addresses map[uint32]string
@@ -207,7 +212,21 @@ func (c *memoryConn) Write(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 	}
-	return c.Conn.Write(p)
+	written := 0
+	for len(p) > readBufferBytes {
+		d := c.world.slow.Load()
+		if d == 0 {
+			break
+		}
+		n, err := c.Conn.Write(p[:readBufferBytes])
+		if written += n; err != nil {
+			return written, err
+		}
+		p = p[readBufferBytes:]
+		time.Sleep(time.Duration(d) / 4)
+	}
+	n, err := c.Conn.Write(p)
+	return written + n, err
 }
 
 func (c *memoryConn) Close() error {

@@ -132,9 +132,25 @@ func (h *Hub) SetSelf(node uint32, cluster uint64) {
 // Self returns this node's number, 0 if it has none yet.
 func (h *Hub) Self() uint32 { return h.self.Load() }
 
-// Connect says which nodes there should be links to. Links to others are closed. The node
-// itself is left out.
+// Connect says which nodes there should be links to. Links to others are closed, and connections of
+// nodes that Admit would not let in now. The node itself is left out.
 func (h *Hub) Connect(nodes []uint32) {
+	h.connect(nodes)
+	if h.options.Admit == nil {
+		return
+	}
+	h.mu.RLock()
+	arrivals := slices.Collect(maps.Values(h.inbound))
+	h.mu.RUnlock()
+	for _, in := range arrivals {
+		if err := h.options.Admit(in.node); err != nil {
+			h.logger.Info("link: node is no longer admitted", "node", in.node, "error", err)
+			in.stream.close()
+		}
+	}
+}
+
+func (h *Hub) connect(nodes []uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -219,6 +235,7 @@ func (h *Hub) tick() {
 	defer ticker.Stop()
 	last := h.now()
 	var peers []*peer
+	var arrivals []*inbound
 	for n := 0; ; n++ {
 		select {
 		case <-h.ctx.Done():
@@ -236,9 +253,13 @@ func (h *Hub) tick() {
 			}
 		}
 		peers = slices.AppendSeq(peers[:0], maps.Values(h.peers))
+		arrivals = slices.AppendSeq(arrivals[:0], maps.Values(h.inbound))
 		h.mu.RUnlock()
 		for _, p := range peers {
 			p.tick(now, paused, n%pingsAlways == 0)
+		}
+		for _, in := range arrivals {
+			in.tick(now, paused)
 		}
 	}
 }

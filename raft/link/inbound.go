@@ -24,9 +24,7 @@ type inbound struct {
 	incarnation uint64
 	stream      *stream
 	out         *outbox
-	presence    *presence
 	count       *counters
-	heard       atomic.Int64
 	ctx         context.Context // for the engine's calls; ends with the connection
 	ended       chan struct{}
 
@@ -48,11 +46,11 @@ func (h *Hub) serveLink(s *stream, hi *hello) error {
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	in := &inbound{
-		hub: h, node: hi.from, incarnation: hi.incarnation, stream: s, presence: h.presence(hi.from), count: &h.total,
+		hub: h, node: hi.from, incarnation: hi.incarnation, stream: s, count: &h.total,
 		ctx: ctx, ended: make(chan struct{}), beating: make(chan hraft.RPCResponse, 1),
 	}
 	in.out = newOutbox(s, in.count)
-	in.hear()
+	s.attend(h, h.presence(hi.from))
 	defer close(in.ended)
 	if !in.enter() {
 		return ErrClosed
@@ -115,10 +113,14 @@ func (in *inbound) leave() {
 	delete(in.hub.inbound, in.node)
 }
 
-func (in *inbound) hear() {
-	now := in.hub.now()
-	in.heard.Store(int64(now))
-	in.presence.hear(now)
+// tick ends a connection that the peer, which pings, has given up or cannot reach.
+func (in *inbound) tick(now time.Duration, paused bool) {
+	if paused {
+		in.stream.alive.hear()
+	}
+	if in.stream.alive.still(now) > deadAfter+2*pingInterval {
+		in.stream.close()
+	}
 }
 
 func (in *inbound) read() error {
@@ -128,7 +130,6 @@ func (in *inbound) read() error {
 		if err != nil {
 			return err
 		}
-		in.hear()
 		in.count.framesIn.Add(1)
 		if err := in.take(kind, body); err != nil {
 			return err

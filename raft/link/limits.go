@@ -52,8 +52,9 @@ const (
 	keepBytesMax = 1 << 20
 	// transferBytes is the piece in which a snapshot is read and written.
 	transferBytes = 256 << 10
-	// writeBytesMax is the most that is written under one deadline.
-	writeBytesMax = 1 << 20
+	// writeBytesMax is the most that is written under one deadline. A way that takes longer than
+	// deadAfter for it, 128 KB/s, cannot carry a link.
+	writeBytesMax = 256 << 10
 )
 
 const (

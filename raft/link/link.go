@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-	"sync/atomic"
 )
 
 // A link is one connection to a peer: questions and messages go out, answers come back.
@@ -12,7 +11,6 @@ type link struct {
 	peer   *peer
 	stream *stream
 	out    *outbox
-	heard  atomic.Int64 // when bytes came last, of Hub.now
 
 	routes map[routeKey]uint64 // guarded by out.mu: the peer must learn a route before its use
 
@@ -39,12 +37,11 @@ type waiter interface {
 }
 
 func newLink(p *peer, s *stream) *link {
-	l := &link{
+	s.attend(p.hub, p.presence)
+	return &link{
 		peer: p, stream: s, out: newOutbox(s, &p.count),
 		routes: make(map[routeKey]uint64), waiting: make(map[uint64]waiter),
 	}
-	l.heard.Store(int64(p.hub.now()))
-	return l
 }
 
 // register gives a question its number.
@@ -122,15 +119,11 @@ func (l *link) failure() error {
 // read takes answers until the connection breaks.
 func (l *link) read() error {
 	frames := frameReader{in: l.stream.in}
-	hub := l.peer.hub
 	for {
 		kind, body, err := frames.next()
 		if err != nil {
 			return fmt.Errorf("link: read: %w", err)
 		}
-		now := hub.now()
-		l.heard.Store(int64(now))
-		l.peer.presence.hear(now)
 		l.peer.count.framesIn.Add(1)
 		if kind == framePong {
 			err = l.pong(body)

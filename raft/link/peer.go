@@ -111,7 +111,6 @@ func (p *peer) connect() (*link, error) {
 		return nil, err
 	}
 	p.count.connects.Add(1)
-	p.presence.hear(p.hub.now())
 	p.hub.shown(p.node, w.epoch)
 	return newLink(p, s), nil
 }
@@ -214,15 +213,14 @@ func (p *peer) tick(now time.Duration, paused, always bool) {
 		return
 	}
 	if paused {
-		l.heard.Store(int64(now))
+		l.stream.alive.hear()
 	}
-	idle := now - time.Duration(l.heard.Load())
-	if idle > deadAfter {
+	if l.stream.alive.still(now) > deadAfter {
 		p.endTransfers()
 		l.fail(errSilent)
 		return
 	}
-	if idle >= pingInterval/2 || always {
+	if always || l.stream.alive.idle(now) >= pingInterval/2 {
 		l.ping(now, p.hub.options.Epoch())
 	}
 }

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -133,12 +134,12 @@ func TestAProcessThatWasPausedBlamesNobody(t *testing.T) {
 		p := h.peer(2)
 		l, _ := p.current()
 		// As the first tick after a pause finds it.
-		l.heard.Store(int64(h.now() - time.Minute))
+		l.stream.alive.moved.Store(int64(h.now() - time.Minute))
 		p.tick(h.now(), true, false)
-		if l.failure() != nil || h.now()-time.Duration(l.heard.Load()) > 0 {
+		if l.failure() != nil || l.stream.alive.still(h.now()) > 0 {
 			t.Error("the link was given up")
 		}
-		l.heard.Store(int64(h.now() - time.Minute))
+		l.stream.alive.moved.Store(int64(h.now() - time.Minute))
 		p.tick(h.now(), false, false)
 		if l.failure() == nil {
 			t.Error("a dead link was kept")
@@ -244,5 +245,70 @@ func TestANodeWithoutANumberDialsWhenItHasOne(t *testing.T) {
 		}
 		h.SetSelf(2, 7)
 		w.up(h, 1)
+	})
+}
+
+func TestALargeFrameOnASlowWayIsASignOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		hubs := w.mesh(2)
+		var links events
+		hubs[0].Watch(links.note)
+		arrived := make(chan struct{})
+		hubs[1].Handle(1, func(uint32, []byte) { close(arrived) })
+		w.slow.Store(int64(time.Second)) // for each writeBytesMax and each read buffer
+		if err := hubs[0].Send(2, 1, make([]byte, MessageBytesMax)); err != nil {
+			t.Fatal(err)
+		}
+		for range 8 {
+			time.Sleep(SilentAfter)
+			if hubs[1].Silent(1) {
+				t.Error("silent while bytes come")
+			}
+		}
+		w.slow.Store(0)
+		<-arrived
+		links.want(t, "the link", true)
+	})
+}
+
+func TestAConnectionFromAMachineThatDiedEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		h := w.hub(1)
+		var arrivals events
+		h.WatchArrivals(arrivals.note)
+		if _, _, err := w.greeted(1, goodHello()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * deadAfter)
+		arrivals.want(t, "a peer that never pings", true, false)
+	})
+}
+
+func TestANodeThatIsRemovedIsShutOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		var removed atomic.Bool
+		o := w.options(1)
+		o.Admit = func(node uint32) error {
+			if removed.Load() {
+				return errors.New("node 2 was removed")
+			}
+			return nil
+		}
+		one, two := w.open(o), w.hub(2)
+		two.Connect([]uint32{1})
+		w.up(two, 1)
+		removed.Store(true)
+		one.Connect(nil)
+		synctest.Wait()
+		if two.Up(1) || one.Stats().Arrivals != 0 {
+			t.Error("the removed node's connection stays")
+		}
+		time.Sleep(10 * time.Second)
+		if two.Up(1) {
+			t.Error("the removed node is back")
+		}
 	})
 }

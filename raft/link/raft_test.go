@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type listMachine struct {
 	leading bool
 	install int
 	pad     int // bytes that an export is larger
+	applies chan int
 }
 
 func (m *listMachine) Apply(entries []raft.Entry) error {
@@ -38,6 +40,9 @@ func (m *listMachine) Apply(entries []raft.Entry) error {
 		}
 		m.record.Index, m.record.Term = e.Index, e.Term
 		m.values = append(m.values, string(e.Data))
+	}
+	if m.applies != nil && len(entries) > 0 {
+		m.applies <- len(entries)
 	}
 	return nil
 }
@@ -148,7 +153,7 @@ func (w *world) replica(node uint32, fs vfs.FS, m *listMachine, servers ...strin
 	r := &replica{hub: w.hub(node), machine: m, source: &listSource{}, server: fmt.Sprintf("n%d", node)}
 	r.hub.Connect([]uint32{1, 2, 3})
 	var err error
-	r.node, err = raft.Open(raft.Options{Path: "log", FS: fs, Server: r.server, Network: r.hub.Network(), Logger: testLogger().With("self", node),
+	r.node, err = raft.Open(raft.Options{Path: filepath.Join(w.logs, "log"), FS: fs, Server: r.server, Network: r.hub.Network(), Logger: testLogger().With("self", node),
 		Fatal: func(err error) { w.t.Errorf("node %d: %v", node, err) }})
 	if err != nil {
 		w.t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,35 @@ type stream struct {
 	net.Conn // what frames are written to and read from: TLS, or the stream's own bottom
 	in       *bufio.Reader
 	bottom   *bottom
+	alive    *vitals // nil during the handshake
+}
+
+// vitals say when a connection did something last, in time of Hub.now. A large frame is heard of long
+// before it is whole.
+type vitals struct {
+	hub      *Hub
+	presence *presence    // of the node on the other side
+	heard    atomic.Int64 // bytes came
+	moved    atomic.Int64 // bytes came, or many went: the peer takes them
+}
+
+func (v *vitals) hear() {
+	now := v.hub.now()
+	v.heard.Store(int64(now))
+	v.moved.Store(int64(now))
+	v.presence.hear(now)
+}
+
+func (v *vitals) move() { v.moved.Store(int64(v.hub.now())) }
+
+func (v *vitals) idle(now time.Duration) time.Duration { return now - time.Duration(v.heard.Load()) }
+
+func (v *vitals) still(now time.Duration) time.Duration { return now - time.Duration(v.moved.Load()) }
+
+// attend begins to note when the connection lives, before its reader starts.
+func (s *stream) attend(h *Hub, p *presence) {
+	s.alive = &vitals{hub: h, presence: p}
+	s.alive.hear()
 }
 
 // bottom is the connection under TLS.
@@ -29,15 +59,16 @@ type bottom struct {
 }
 
 // counted reads from the connection itself.
-type counted struct {
-	net.Conn
-	count *counters
-}
+type counted struct{ stream *stream }
 
 func (c counted) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.count.reads.Add(1)
-	c.count.bytesIn.Add(uint64(n))
+	b := c.stream.bottom
+	n, err := b.Conn.Read(p)
+	b.count.reads.Add(1)
+	b.count.bytesIn.Add(uint64(n))
+	if n > 0 && c.stream.alive != nil {
+		c.stream.alive.hear()
+	}
 	return n, err
 }
 
@@ -69,8 +100,10 @@ func newStream(conn net.Conn, count *counters) *stream {
 		_ = tcp.SetKeepAliveConfig(keepAlive) // a connection without it works, too
 	}
 	b := &bottom{Conn: conn, count: count}
-	b.in = bufio.NewReaderSize(counted{conn, count}, readBufferBytes)
-	return &stream{Conn: b, in: b.in, bottom: b}
+	s := &stream{Conn: b, bottom: b}
+	b.in = bufio.NewReaderSize(counted{s}, readBufferBytes)
+	s.in = b.in
+	return s
 }
 
 // secure puts TLS on the stream.
@@ -102,7 +135,9 @@ func (s *stream) writeAll(b []byte) error {
 		if err := s.writeOnce(b[:n]); err != nil {
 			return err
 		}
-		b = b[n:]
+		if b = b[n:]; n == writeBytesMax && s.alive != nil {
+			s.alive.move()
+		}
 	}
 	return nil
 }

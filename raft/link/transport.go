@@ -22,6 +22,7 @@ var (
 	errSuperseded = errors.New("link: a later term has begun")
 	// errNotThere is wrapped by what a peer says that did not handle a question.
 	errNotThere = errors.New("link: not handled by the peer")
+	errUnknown  = errors.New("link: no node has this replica")
 	errGroup    = errors.New("link: the group has a transport already")
 )
 
@@ -185,7 +186,7 @@ func (t *transport) refuseAll() {
 func (t *transport) peerOf(target hraft.ServerAddress) (*peer, error) {
 	node, ok := t.hub.options.NodeOf(string(target))
 	if !ok {
-		return nil, fmt.Errorf("%w: no node has replica %q", ErrUnreachable, string(target))
+		return nil, fmt.Errorf("%w: %w: %q", ErrUnreachable, errUnknown, string(target))
 	}
 	p := t.hub.peer(node)
 	if p == nil {
@@ -194,45 +195,53 @@ func (t *transport) peerOf(target hraft.ServerAddress) (*peer, error) {
 	return p, nil
 }
 
-// connected returns a link to the target. It waits for one until limit or end; nil never comes.
+// connected returns a link to the target. It waits for one until limit or end.
 func (t *transport) connected(target hraft.ServerAddress, limit <-chan time.Time, end <-chan struct{}) (*link, error) {
-	p, err := t.peerOf(target)
-	if err != nil {
-		return nil, t.pause(err, limit, end)
-	}
 	for {
-		l, changed := p.current()
-		if l != nil {
-			return l, nil
+		p, err := t.peerOf(target)
+		if err == nil {
+			l, changed := p.current()
+			if l != nil {
+				return l, nil
+			}
+			select {
+			case <-changed:
+				continue
+			case <-p.ctx.Done():
+				err = fmt.Errorf("%w: there is no link to node %d any more", ErrUnreachable, p.node)
+			case <-limit:
+				return nil, fmt.Errorf("%w: no link to node %d", ErrUnreachable, p.node)
+			case <-end:
+				return nil, errSuperseded
+			case <-t.closed:
+				return nil, ErrClosed
+			}
 		}
-		select {
-		case <-changed:
-		case <-limit:
-			return nil, fmt.Errorf("%w: no link to node %d", ErrUnreachable, p.node)
-		case <-end:
-			return nil, errSuperseded
-		case <-p.ctx.Done():
-			return nil, fmt.Errorf("%w: there is no link to node %d any more", ErrUnreachable, p.node)
-		case <-t.closed:
-			return nil, ErrClosed
+		ended, why := t.pause(limit, end)
+		switch {
+		case why != nil:
+			return nil, why
+		case ended || errors.Is(err, errUnknown):
+			return nil, err
 		}
 	}
 }
 
-// pause keeps a target that cannot be reached at all from being tried in a tight loop.
-func (t *transport) pause(err error, limit <-chan time.Time, end <-chan struct{}) error {
-	if limit == nil {
-		timer := time.NewTimer(linkWait)
-		defer timer.Stop()
-		limit = timer.C
-	}
+// pause waits for a peer that is not wanted now: the cluster map may be late. It says whether limit
+// was reached, or why nobody waits any more.
+func (t *transport) pause(limit <-chan time.Time, end <-chan struct{}) (ended bool, why error) {
+	timer := time.NewTimer(linkWait)
+	defer timer.Stop()
 	select {
+	case <-timer.C:
+		return false, nil
 	case <-limit:
+		return true, nil
 	case <-end:
-	case <-t.hub.ctx.Done():
+		return true, errSuperseded
 	case <-t.closed:
+		return true, ErrClosed
 	}
-	return err
 }
 
 // An rpc is a question whose caller waits.
