@@ -211,11 +211,11 @@ const handOverTimeout = 5 * time.Second
 // successor is the voter of a group that is reachable and furthest; "" if there is none.
 func (n *Node) successor(ctx context.Context, group uint32) string {
 	members := n.groupOf(group).Membership()
-	progress, wrong := n.progress(ctx, group, members)
+	progress, unfit := n.progress(ctx, group, members)
 	best, index := "", uint64(0)
 	for _, replica := range members.Voters {
 		node, _ := cluster.NodeOf(replica)
-		if at, ok := progress[replica]; ok && node != n.identity.Number && !wrong[node] && (best == "" || at > index) {
+		if at, ok := progress[replica]; ok && node != n.identity.Number && !unfit[node] && (best == "" || at > index) {
 			best, index = replica, at
 		}
 	}

@@ -19,6 +19,7 @@ type nodeStatus struct {
 	Epoch    uint64        `json:"epoch"`
 	Sessions int64         `json:"sessions"`
 	Clock    bool          `json:"clock_wrong,omitempty"`
+	Draining bool          `json:"draining,omitempty"` // about to stop, or to leave
 	Groups   []groupStatus `json:"groups"`
 }
 
@@ -51,7 +52,7 @@ func (s *nodeStatus) group(id uint32) *groupStatus {
 
 // status is what this node says of itself.
 func (n *Node) status() *nodeStatus {
-	s := &nodeStatus{Node: n.identity.Number, Epoch: n.maps.view.Map().Epoch, Clock: n.clocks.isWrong()}
+	s := &nodeStatus{Node: n.identity.Number, Epoch: n.maps.view.Map().Epoch, Clock: n.clocks.isWrong(), Draining: n.draining.Load()}
 	if n.server != nil {
 		s.Sessions = n.server.Stats().Sessions
 	}

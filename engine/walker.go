@@ -96,8 +96,8 @@ func (n *Node) nextStep(ctx context.Context, group uint32, g *raft.Group) cluste
 	m := n.maps.view.Map()
 	desired, preferred := m.Wanted(group)
 	actual := g.Membership()
-	progress, wrong := n.progress(ctx, group, actual)
-	if preferred != 0 && wrong[preferred] {
+	progress, unfit := n.progress(ctx, group, actual)
+	if preferred != 0 && unfit[preferred] {
 		preferred = 0 // it would give the leadership back
 	}
 	commit := g.Commit()
@@ -111,15 +111,15 @@ func (n *Node) nextStep(ctx context.Context, group uint32, g *raft.Group) cluste
 	})
 }
 
-// progress is the applied index of each replica that answers, and the nodes whose clocks
-// are wrong.
-func (n *Node) progress(ctx context.Context, group uint32, members raft.Membership) (progress map[string]uint64, wrong map[uint32]bool) {
+// progress is the applied index of each replica that answers, and the nodes that should lead
+// nothing: their clocks are wrong, or they are about to stop.
+func (n *Node) progress(ctx context.Context, group uint32, members raft.Membership) (progress map[string]uint64, unfit map[uint32]bool) {
 	type answer struct {
 		replica string
 		applied uint64
 		ok      bool
 		node    uint32
-		wrong   bool
+		unfit   bool
 	}
 	all := append(append([]string(nil), members.Voters...), members.Learners...)
 	answers := make(chan answer, len(all))
@@ -128,7 +128,7 @@ func (n *Node) progress(ctx context.Context, group uint32, members raft.Membersh
 			a := answer{replica: replica}
 			if node, ok := cluster.NodeOf(replica); ok {
 				if s, err := n.statusOf(ctx, node); err == nil {
-					a.node, a.wrong = node, s.Clock
+					a.node, a.unfit = node, s.Clock || s.Draining
 					if at := s.group(group); at != nil && at.Replica == replica {
 						a.applied, a.ok = at.Applied, true
 					}
@@ -137,17 +137,17 @@ func (n *Node) progress(ctx context.Context, group uint32, members raft.Membersh
 			answers <- a
 		}()
 	}
-	progress, wrong = make(map[string]uint64), make(map[uint32]bool)
+	progress, unfit = make(map[string]uint64), make(map[uint32]bool)
 	for range all {
 		a := <-answers
 		if a.ok {
 			progress[a.replica] = a.applied
 		}
-		if a.wrong {
-			wrong[a.node] = true
+		if a.unfit {
+			unfit[a.node] = true
 		}
 	}
-	return progress, wrong
+	return progress, unfit
 }
 
 // take does one step.
