@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 10
 CRASH_CYCLES ?= 50
 CHAOS_MINUTES ?= 3
 
-.PHONY: help build run demo test hostile race fuzz crash chaos bench vet check guide $(BIN)
+.PHONY: help build run demo test hostile race fuzz crash chaos bench sim vet check guide $(BIN)
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,11 @@ chaos: ## three server processes under load, with faults for CHAOS_MINUTES (3); 
 
 bench: $(BIN) ## the first measures: direct, lone, wire, idle
 	@for name in direct lone wire idle; do $(BIN) bench $$name || exit 1; done
+
+SEEDS ?= 200
+
+sim: ## clusters in virtual time under faults: SEEDS runs (200), or the one of SEED=n again
+	@cd bench/sim && SEEDS=$(SEEDS) SEED=$(SEED) $(GO) test -count=1 -timeout 0 -run '^TestSeeds$$'
 
 vet: ## gofmt and go vet
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

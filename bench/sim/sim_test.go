@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,24 +46,33 @@ func TestCalm(t *testing.T) {
 	}
 }
 
-// TestSeeds runs seeds one after the other: SEEDS of them, or the one that SEED names.
+// TestSeeds runs seeds beside each other: SEEDS of them from FIRST on, or the one that SEED
+// names. Fewer come with the other tests.
 func TestSeeds(t *testing.T) {
 	first, count := uint64(1), 8
+	fmt.Sscan(os.Getenv("FIRST"), &first)
+	fmt.Sscan(os.Getenv("SEEDS"), &count)
 	if seed, ok := seedGiven(); ok {
 		first, count = seed, 1
 	}
-	fmt.Sscan(os.Getenv("SEEDS"), &count)
-	begin, virtual := time.Now(), time.Duration(0)
-	for seed := first; seed < first+uint64(count); seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			r := simulate(t, DrawConfig(seed))
-			virtual += r.Virtual - baseMargin
-			t.Logf("%d nodes, %d lives, %d stopped by themselves, %d sends", r.Config.Nodes, r.Lives, r.Fatals, len(r.History.Sends))
-			if len(r.Violations) > 0 {
-				t.Fatal(r.Failure())
-			}
-		})
-	}
-	real := time.Since(begin)
-	fmt.Printf("%d seeds, %v virtual in %v: %.1f virtual hours a minute\n", count, virtual.Round(time.Second), real.Round(time.Second), virtual.Hours()/real.Minutes())
+	begin := time.Now()
+	var virtual, sends, lives atomic.Int64
+	t.Run("seed", func(t *testing.T) {
+		for seed := first; seed < first+uint64(count); seed++ {
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				r := simulate(t, DrawConfig(seed))
+				virtual.Add(int64(r.Virtual - baseMargin))
+				sends.Add(int64(len(r.History.Sends)))
+				lives.Add(int64(r.Lives))
+				t.Logf("%d nodes, %d lives, %d stopped by themselves, %d sends", r.Config.Nodes, r.Lives, r.Fatals, len(r.History.Sends))
+				if len(r.Violations) > 0 {
+					t.Fatal(r.Failure())
+				}
+			})
+		}
+	})
+	spent, simulated := time.Since(begin), time.Duration(virtual.Load())
+	fmt.Printf("seeds %d to %d: %d sends, %d lives of nodes, %v of virtual time in %v: %.2f hours a minute\n", first, first+uint64(count)-1,
+		sends.Load(), lives.Load(), simulated.Round(time.Second), spent.Round(time.Second), simulated.Hours()/spent.Minutes())
 }
