@@ -132,7 +132,7 @@ func (n *Node) connect(m *cluster.Map) {
 const joinRetry = 500 * time.Millisecond
 
 // join asks the nodes of Config.Cluster.Join to let this one in, until one does, one
-// refuses for good, or ctx ends.
+// refuses for good, all have certificates of another authority, or ctx ends.
 func (n *Node) join(ctx context.Context) error {
 	if n.identity.Number != 0 {
 		return n.checkCluster(ctx)
@@ -144,10 +144,14 @@ func (n *Node) join(ctx context.Context) error {
 	})
 	var last error
 	for {
+		strangers := 0
 		for _, address := range c.Join {
 			answer, err := n.hub.Join(ctx, address, request)
 			if err == nil {
 				return n.joined(answer)
+			}
+			if errors.Is(err, link.ErrCertificate) {
+				strangers++
 			}
 			last = fmt.Errorf("%s: %w", address, err)
 			var remote *link.RemoteError
@@ -155,6 +159,9 @@ func (n *Node) join(ctx context.Context) error {
 				return fmt.Errorf("%w: %w", ErrJoin, last)
 			}
 			n.log.Warn("not let in yet", "node", address, "error", err)
+		}
+		if strangers > 0 && strangers == len(c.Join) {
+			return fmt.Errorf("%w: this node's certificate must be of the authority that made the cluster's (`parley node cert --ca`): %w", ErrJoin, last)
 		}
 		select {
 		case <-ctx.Done():

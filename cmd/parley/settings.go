@@ -126,7 +126,7 @@ func engineConfig(c *config.Config, log *slog.Logger) engine.Config {
 		Fatal: func(err error) {
 			log.Error("the node stops: it cannot keep its promises any more", "error", err)
 			sentence, code := explain(err)
-			if code != exitData {
+			if code != exitData && code != exitRefused { // damage, or a node that was removed
 				sentence, code = fmt.Sprint("stopped, because the disk failed; nothing acknowledged is lost. Mend the disk and start again: ", detail(err)), exitFatal
 			}
 			fmt.Fprintln(os.Stderr, "parley:", sentence)
