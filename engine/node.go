@@ -96,6 +96,9 @@ func (n *Node) openData(context.Context) (err error) {
 	if _, err := n.directory.ReadFile(damagedName); err == nil {
 		return errMarked
 	}
+	if _, err := n.directory.ReadFile(recoveringName); err == nil {
+		return ErrRecovering
+	}
 	if err := n.resumeJoin(); err != nil {
 		return err
 	}
@@ -182,7 +185,14 @@ func (n *Node) openMapGroup(ctx context.Context) error {
 	if err := n.maps.start(ctx, id, n.founders(cluster.MapGroup, id)); err != nil {
 		return err
 	}
-	return n.found(ctx)
+	if err := n.found(ctx); err != nil {
+		return err
+	}
+	if self := n.maps.view.Map().Live(n.identity.Number); self != nil && len(n.others()) == 0 {
+		// Whoever joins must not be told an address of before: there is nobody else to ask.
+		return n.introduce(ctx, self)
+	}
+	return nil
 }
 
 func (n *Node) openShards(ctx context.Context) (err error) {
