@@ -224,6 +224,16 @@ func TestHubsLinkOverTLSUnderLoad(t *testing.T) {
 	hubs := w.mesh(2)
 	payload := bytes.Repeat([]byte("0123456789"), 20_000)
 	hubs[1].HandleCall(1, echo)
+	before := hubs[0].Stats().Writes
+	if err := hubs[0].Send(2, 1, payload); err != nil {
+		t.Error(err)
+	}
+	if _, err := hubs[0].Call(t.Context(), 2, 1, nil); err != nil {
+		t.Error(err)
+	}
+	if n := hubs[0].Stats().Writes - before; n > 6 { // pings included; it is 13 records
+		t.Errorf("%d writes for %d bytes", n, len(payload))
+	}
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() {

@@ -99,6 +99,20 @@ func TestADeadProcessIsSilentAtOnceAndBackWhenItIsStartedAgain(t *testing.T) {
 	})
 }
 
+func TestARefusedConnectionIsSilenceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		hubs := w.mesh(2)
+		if err := hubs[1].Close(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // no time goes by
+		if !hubs[0].Silent(2) {
+			t.Error("a process that is gone is not silent")
+		}
+	})
+}
+
 func TestSilenceOfOthersIsKnownFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, false)
@@ -130,19 +144,26 @@ func TestSilenceOfOthersIsKnownFromTheStart(t *testing.T) {
 func TestAProcessThatWasPausedBlamesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, false)
-		h := w.mesh(2)[0]
-		p := h.peer(2)
-		l, _ := p.current()
-		// As the first tick after a pause finds it.
-		l.stream.alive.moved.Store(int64(h.now() - time.Minute))
-		p.tick(h.now(), true, false)
-		if l.failure() != nil || l.stream.alive.still(h.now()) > 0 {
-			t.Error("the link was given up")
+		var pause atomic.Int64
+		o := w.options(1)
+		o.Epoch = func() uint64 { // called for each ping, among others
+			time.Sleep(time.Duration(pause.Swap(0)))
+			return 0
 		}
-		l.stream.alive.moved.Store(int64(h.now() - time.Minute))
-		p.tick(h.now(), false, false)
-		if l.failure() == nil {
-			t.Error("a dead link was kept")
+		one, two := w.open(o), w.hub(2)
+		one.Connect([]uint32{2})
+		w.up(one, 2)
+		var links events
+		one.Watch(links.note)
+		// Longer than a peer may be still, shorter than the peer takes for the end of this one.
+		pause.Store(int64(deadAfter + pingInterval/2))
+		time.Sleep(deadAfter + 3*pingInterval)
+		links.want(t, "after a pause", true)
+		if one.Silent(2) {
+			t.Error("the peer is silent")
+		}
+		if err := two.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }
