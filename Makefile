@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 10
 CRASH_CYCLES ?= 50
 CHAOS_MINUTES ?= 3
 
-.PHONY: help build run demo test hostile race fuzz crash chaos bench sim vet check guide $(BIN)
+.PHONY: help build run cluster demo test hostile race fuzz crash chaos bench sim vet check guide $(BIN)
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}'
@@ -21,6 +21,11 @@ build: $(BIN) ## build bin/parley and compile every package
 
 run: $(BIN) ## start a server with the users ada and bob, and say how to chat as each (DATA=./data)
 	@$(BIN) serve --demo --data $(DATA)
+
+CLUSTER ?= ./cluster
+
+cluster: $(BIN) ## run three nodes with the users ada and bob, and say how to chat at each (CLUSTER=./cluster)
+	@$(BIN) cluster --data $(CLUSTER)
 
 demo: $(BIN) ## two clients talk, the server is killed with SIGKILL, and everything is still there
 	@$(BIN) demo

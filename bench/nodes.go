@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// copiesMax is how many replicas the cluster keeps of a shard.
+	// copiesMax is how many replicas a cluster keeps of a shard if it has so many nodes. With two it
+	// keeps one: two that both must answer are worse than one.
 	copiesMax = 3
 	// settleTimeout bounds the wait for shards to be where they belong: each is copied, two at a
 	// time, and a planner looks once a second.
@@ -126,7 +127,7 @@ func (s *site) atRest(ctx context.Context, nodes int) ([]admin.Shard, error) {
 		var err error
 		if shards, err = s.server.operator().Shards(ctx); err != nil {
 			state, looks = err.Error(), -1
-		} else if state = unsettled(shards, min(nodes, copiesMax)); state != "" {
+		} else if state = unsettled(shards, copies(nodes)); state != "" {
 			looks = -1
 		}
 		if looks >= settledLooks {
@@ -137,6 +138,13 @@ func (s *site) atRest(ctx context.Context, nodes int) ([]admin.Shard, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w within %v: %s", errSettle, settleTimeout, state)
+}
+
+func copies(nodes int) int {
+	if nodes < copiesMax {
+		return 1
+	}
+	return copiesMax
 }
 
 // unsettled says what is still on its way; "" if nothing is.

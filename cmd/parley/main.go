@@ -43,7 +43,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError(fmt.Sprintf("%v; `%s --help` shows the flags", err, c.CommandPath()))
 	})
-	root.AddCommand(newServe(), newConfig(), newUser(), newToken(), newNode(), newShard(), newChat(), newFsck(), newRecover(), newBench(), newVersion(), newDemo(), newExitCodes())
+	root.AddCommand(newServe(), newCluster(), newConfig(), newUser(), newToken(), newNode(), newShard(), newChat(), newFsck(), newRecover(), newBench(), newVersion(), newDemo(), newExitCodes())
 	return root
 }
 
