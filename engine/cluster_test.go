@@ -333,3 +333,27 @@ func TestADrainedNodeHoldsNothing(t *testing.T) {
 		t.Errorf("removed twice: %v", err)
 	}
 }
+
+// A leader whose disk is full refuses what other nodes forward, too; the counter is not
+// used up.
+func TestAFullDiskOfTheLeaderRefusesForwardedSends(t *testing.T) {
+	nodes := startCluster(t, 3)
+	ada, bob := user(t, nodes[0], "ada"), user(t, nodes[0], "bob")
+	leader, ok := nodes[0].leaders.of(nodes[0].routeOf(wire.DirectRef(bob).Conversation(ada).Slot()).id)
+	if !ok {
+		t.Fatal("nobody leads")
+	}
+	edge := nodes[leader%3] // node numbers begin at 1: this is another one
+	a, _ := live(t, edge, "ada", 1, 1)
+	for _, n := range nodes {
+		if n != edge {
+			n.diskFull.Store(true)
+		}
+	}
+	a.text(wire.DirectRef(bob), 1, "one")
+	a.wantErrorAfterHead(wire.CodeDiskFull)
+	for _, n := range nodes {
+		n.diskFull.Store(false)
+	}
+	sendUntilSent(t, a, wire.DirectRef(bob), 1, "one")
+}

@@ -46,6 +46,7 @@ type Node struct {
 	sessions    *delivery.Directory
 	readers     *readers
 	server      Server
+	serving     atomic.Bool // server is set
 	// loops are the server's. They are set before it serves, while effects already flow.
 	loops    atomic.Pointer[[]Loop]
 	admin    *admin.Server
@@ -319,6 +320,7 @@ func (n *Node) listen(context.Context) (err error) {
 		return err
 	}
 	n.server = server
+	n.serving.Store(true)
 	return nil
 }
 
@@ -399,7 +401,7 @@ func (n *Node) Address() net.Addr {
 // Drain asks all clients to connect elsewhere over the spread, and returns when they
 // have gone, when the spread is over, or when ctx ends. Close comes after it.
 func (n *Node) Drain(ctx context.Context) error {
-	if n.server == nil || n.draining.Swap(true) {
+	if !n.serving.Load() || n.draining.Swap(true) {
 		return nil
 	}
 	for _, l := range n.allLoops() {

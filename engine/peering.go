@@ -164,7 +164,7 @@ func (n *Node) leave(empty bool) {
 		n.log.Info("drained: this node holds nothing any more")
 		close(n.drained)
 	}
-	if n.leaving.Swap(true) {
+	if !n.serving.Load() || n.leaving.Swap(true) {
 		return
 	}
 	n.log.Info("draining, as the cluster map says")

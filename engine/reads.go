@@ -331,5 +331,8 @@ func (n *Node) serveUser(ctx context.Context, _ uint32, payload []byte) ([]byte,
 	if l == nil {
 		return nil, shard.ErrNotLeader
 	}
+	if n.diskFull.Load() {
+		return nil, errDiskFull
+	}
 	return nil, l.CreateUser(ctx, u.ID, u.Name, u.Hash)
 }

@@ -53,7 +53,7 @@ func (s *nodeStatus) group(id uint32) *groupStatus {
 // status is what this node says of itself.
 func (n *Node) status() *nodeStatus {
 	s := &nodeStatus{Node: n.identity.Number, Epoch: n.maps.view.Map().Epoch, Clock: n.clocks.isWrong(), Draining: n.draining.Load()}
-	if n.server != nil {
+	if n.serving.Load() {
 		s.Sessions = n.server.Stats().Sessions
 	}
 	for _, group := range n.roster.groups() {

@@ -32,12 +32,22 @@ func (n *Node) streamRequest(from uint32, payload []byte) {
 			refused = append(refused, shard.RefusedEffect{Origin: o, Code: shard.CodeOf(err)})
 		}
 	}
+	full := n.diskFull.Load()
 	for i := range q.Sends {
+		if full {
+			refused = append(refused, shard.RefusedEffect{Origin: q.Sends[i].Origin, Code: wire.CodeDiskFull})
+			continue
+		}
 		refuse(q.Sends[i].Origin, l.Send(&q.Sends[i]))
 	}
 	for i := range q.Cursors {
 		c := &q.Cursors[i]
-		refuse(shard.Origin{Node: c.Node, Session: c.Session}, l.Cursor(c))
+		origin := shard.Origin{Node: c.Node, Session: c.Session}
+		if full {
+			refused = append(refused, shard.RefusedEffect{Origin: origin, Code: wire.CodeDiskFull})
+			continue
+		}
+		refuse(origin, l.Cursor(c))
 	}
 	l.Kick()
 	if len(refused) > 0 {
