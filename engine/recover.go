@@ -72,6 +72,7 @@ type RecoveryGroup struct {
 	// Copies are those that were found.
 	Copies []RecoveryCopy
 	// Chosen is the place among them of the one to go on with; -1: the group begins empty.
+	// The map's group always begins anew, with a map made of the newest one that was found.
 	Chosen int
 	// Voters are those of the chosen copy, Present how many of them were found. Less than a
 	// majority cannot know what the others have acknowledged.

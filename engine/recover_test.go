@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,7 +27,8 @@ type lostCluster struct {
 	nodes []*Node
 	names []string
 	ids   []wire.ID
-	says  int // messages from each to the next one
+	says  int             // messages from each to the next one
+	lost  map[uint32]bool // shards of which no copy is left
 }
 
 // loseCluster lets people talk at three nodes, waits until all replicas have all of it,
@@ -243,35 +247,74 @@ func copied(t *testing.T, dir string) string {
 }
 
 // A crash at any write leaves a directory that is as before, or that no server takes and
-// that the recovery goes on with; a recovery that is done again ends alike.
+// that the recovery goes on with; a recovery that is done again ends alike. So it is when
+// copies come from another directory.
 func TestARecoveryIsRepeatedAfterACrash(t *testing.T) {
 	l := loseCluster(t)
-	original := vfs.NewCrashableMem()
-	if ok, err := vfs.Clone(vfs.Default, original, l.nodes[2].config.Data, "data", vfs.CloneSync); !ok || err != nil {
-		t.Fatal(ok, err)
+	l.crash(t, l.memory(t), RecoverOptions{Data: "data"})
+	disk := l.memory(t)
+	keepCopies(t, disk, "data", 0, 1)
+	keepCopies(t, disk, "other", 1, 2)
+	l.lost = map[uint32]bool{3: true}
+	l.crash(t, disk, RecoverOptions{Data: "data", Survivors: []string{"other"}})
+}
+
+// memory copies the directories of two nodes to a disk that may crash.
+func (l *lostCluster) memory(t *testing.T) *vfs.MemFS {
+	t.Helper()
+	disk := vfs.NewCrashableMem()
+	for i, name := range []string{"data", "other"} {
+		if ok, err := vfs.Clone(vfs.Default, disk, l.nodes[i].config.Data, name, vfs.CloneSync); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
 	}
-	root, err := original.OpenDir("/")
+	root, err := disk.OpenDir("/")
 	if err == nil {
 		err = errors.Join(root.Sync(), root.Close())
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	writes := recoverUntil(t, original.CrashClone(vfs.CrashCloneCfg{}), -1, nil)
+	return disk
+}
+
+// keepCopies makes a directory one that has no copies of other shards.
+func keepCopies(t *testing.T, disk vfs.FS, dir string, groups ...uint32) {
+	t.Helper()
+	d, err := storage.OpenExistingDirectory(dir, disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := openRoster(d, nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(r.ids, func(group uint32, _ string) bool {
+		return group != cluster.MapGroup && !slices.Contains(groups, group)
+	})
+	if err := errors.Join(r.write(), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// crash recovers again and again, each time with a crash at another write.
+func (l *lostCluster) crash(t *testing.T, original *vfs.MemFS, o RecoverOptions) {
+	t.Helper()
+	o.FS = original.CrashClone(vfs.CrashCloneCfg{})
+	writes, _ := recoverUntil(t, o, -1)
 	step := 1
 	if !testing.Verbose() {
-		step = max(1, writes/30) | 1 // odd: both kinds of crash
+		step = max(1, writes/20) | 1 // odd: both kinds of crash
 	}
 	before, halfway, done := 0, 0, 0
 	for at := 0; at < writes; at += step {
-		disk := original.CrashClone(vfs.CrashCloneCfg{})
-		crashed := new(atomic.Pointer[vfs.MemFS])
-		recoverUntil(t, disk, at, crashed)
-		disk = crashed.Load()
+		o.FS = original.CrashClone(vfs.CrashCloneCfg{})
+		_, disk := recoverUntil(t, o, at)
 		if disk == nil {
-			t.Fatalf("no crash at %d of %d", at, writes)
+			break // one write less than before: some are not always needed
 		}
-		looked, err := InspectRecovery(t.Context(), RecoverOptions{Data: "data", FS: disk})
+		o.FS = disk
+		looked, err := InspectRecovery(t.Context(), o)
 		switch {
 		case errors.Is(err, ErrNothingToRecover):
 			done++
@@ -286,7 +329,7 @@ func TestARecoveryIsRepeatedAfterACrash(t *testing.T) {
 			before++
 		}
 		if err == nil {
-			if _, err := Recover(t.Context(), RecoverOptions{Data: "data", FS: disk}); err != nil {
+			if _, err := Recover(t.Context(), o); err != nil {
 				t.Fatalf("crash at %d of %d, then: %v", at, writes, err)
 			}
 		}
@@ -298,22 +341,39 @@ func TestARecoveryIsRepeatedAfterACrash(t *testing.T) {
 	}
 }
 
+// A linkFS is a disk that can be copied while it is in use: MemFS.Link takes a lock twice
+// for reading, which never ends once CrashClone waits for it in between.
+type linkFS struct {
+	*vfs.MemFS
+	mu sync.RWMutex
+}
+
+func (fs *linkFS) Link(from, to string) error {
+	fs.mu.RLock()
+	defer fs.mu.RUnlock()
+	return fs.MemFS.Link(from, to)
+}
+
 // recoverUntil recovers a directory and counts what it writes; at one write the disk is
 // copied as a crash would leave it.
-func recoverUntil(t *testing.T, disk *vfs.MemFS, at int, crashed *atomic.Pointer[vfs.MemFS]) int {
+func recoverUntil(t *testing.T, o RecoverOptions, at int) (int, *vfs.MemFS) {
 	t.Helper()
 	var writes atomic.Int64
-	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	var crashed atomic.Pointer[vfs.MemFS]
+	disk := &linkFS{MemFS: o.FS.(*vfs.MemFS)}
+	o.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && writes.Add(1) == int64(at)+1 {
+			disk.mu.Lock()
+			defer disk.mu.Unlock()
 			// Of what was not synced nothing is left, or all of it.
 			crashed.Store(disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: at % 2 * 100, RNG: rand.New(rand.NewPCG(1, 1))}))
 		}
 		return nil
 	}))
-	if _, err := Recover(t.Context(), RecoverOptions{Data: "data", FS: fs}); err != nil {
+	if _, err := Recover(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	return int(writes.Load())
+	return int(writes.Load()), crashed.Load()
 }
 
 // findIn opens a recovered directory alone and looks for the messages in its shards.
@@ -323,13 +383,7 @@ func (l *lostCluster) findIn(t *testing.T, disk *vfs.MemFS) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, id := range l.ids {
-		c := wire.DirectRef(l.ids[(i+1)%len(l.ids)]).Conversation(id)
-		state, exists, err := n.routeOf(c.Slot()).local.Load().State(id, c, false)
-		if err != nil || !exists || state.Head != uint64(l.says) {
-			t.Errorf("conversation %d: %+v, %v, %v", i, state, exists, err)
-		}
-	}
+	l.findShards(t, n)
 	if m := n.maps.view.Map(); len(m.Nodes) != 1 || m.NextNode != 5 {
 		t.Errorf("the map: %+v", m)
 	}
@@ -338,34 +392,28 @@ func (l *lostCluster) findIn(t *testing.T, disk *vfs.MemFS) {
 	}
 }
 
-// Where another survivor has a newer copy of a shard, that one is taken; what nobody has
-// begins empty.
-func TestTheNewestCopiesAreTaken(t *testing.T) {
-	l := loseCluster(t)
-	data, other := l.nodes[0].config.Data, l.nodes[1].config.Data
-	have := func(dir string, groups ...uint32) {
-		t.Helper()
-		d, err := storage.OpenExistingDirectory(dir, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := openRoster(d, nil, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kept := map[uint32]string{cluster.MapGroup: r.ids[cluster.MapGroup]}
-		for _, g := range groups {
-			kept[g] = r.ids[g]
-		}
-		r.ids = kept
-		if err := errors.Join(r.write(), d.Close()); err != nil {
-			t.Fatal(err)
+// findShards looks for each conversation in the shard that should have it.
+func (l *lostCluster) findShards(t *testing.T, n *Node) {
+	t.Helper()
+	for i, id := range l.ids {
+		c := wire.DirectRef(l.ids[(i+1)%len(l.ids)]).Conversation(id)
+		route := n.routeOf(c.Slot())
+		state, exists, err := route.local.Load().State(id, c, false)
+		if err != nil || exists == l.lost[route.id] || exists && state.Head != uint64(l.says) {
+			t.Errorf("conversation %d in shard %d: %+v, %v, %v", i, route.id, state, exists, err)
 		}
 	}
-	have(data, 0, 1)  // of shards 2 and 3 this node has no copy any more
-	have(other, 1, 2) // and that one none of 0 and 3
-	o := RecoverOptions{Data: data, Survivors: []string{other}}
-	r, err := Recover(t.Context(), o)
+}
+
+// Where another survivor has a copy that is missing or older here, that one is taken; what
+// nobody has begins empty.
+func TestTheNewestCopiesAreTaken(t *testing.T) {
+	l := loseCluster(t)
+	l.lost = map[uint32]bool{3: true}
+	data, other := l.nodes[0].config.Data, l.nodes[1].config.Data
+	keepCopies(t, vfs.Default, data, 0, 1)
+	keepCopies(t, vfs.Default, other, 1, 2)
+	r, err := Recover(t.Context(), RecoverOptions{Data: data, Survivors: []string{other}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,23 +428,11 @@ func TestTheNewestCopiesAreTaken(t *testing.T) {
 		t.Errorf("copies are from %v", from)
 	}
 	n := start(t, Config{Data: data, Cluster: &ClusterConfig{Listen: "127.0.0.1:0"}})
-	found := 0
-	for i, id := range l.ids {
-		c := wire.DirectRef(l.ids[(i+1)%len(l.ids)]).Conversation(id)
-		route := n.routeOf(c.Slot())
-		state, exists, err := route.local.Load().State(id, c, false)
-		if err != nil || exists != (route.id != 3) || exists && state.Head != uint64(l.says) {
-			t.Errorf("conversation %d in shard %d: %+v, %v, %v", i, route.id, state, exists, err)
-		}
-		if exists {
-			found++
-		}
-	}
-	t.Logf("%d of %d conversations are left", found, len(l.ids))
+	l.findShards(t, n)
 	user(t, n, "somebody new")
-	joinCluster(t, n)
-	joinCluster(t, n)
-	waitUntil(t, func() bool { return placed(n, 3) })
+	added := []*Node{joinCluster(t, n), joinCluster(t, n)}
+	waitUntil(t, func() bool { return placed(n, 3) && level(append(added, n)) })
+	l.findShards(t, added[0])
 }
 
 // A copy is newer by its last term, and at the same term by its last index.

@@ -209,6 +209,47 @@ func TestDamageIsNotRecovered(t *testing.T) {
 	}
 }
 
+// A crash in the middle of an install leaves either state; the log is looked at and goes on
+// as the machine's record says.
+func TestAnInterruptedInstallIsRecoveredEitherWay(t *testing.T) {
+	for _, installed := range []bool{false, true} {
+		disk := vfs.NewMem()
+		n := openNode(t, disk, "a", nil)
+		first, err := n.Recover(4, Record{}, "a")
+		must(t, err)
+		l := &groupLog{group: 4, store: n.store, committer: n.committer, fail: n.fail, record: func() Record { return Record{} }}
+		must(t, openLog(l, Record{}))
+		must(t, l.prepare(Record{Index: 9, Term: 3}))
+		closeNode(t, n)
+		record, want := Record{}, Remains{Term: 1, LastTerm: 1, Last: 1}
+		if installed {
+			record, want = Record{Index: 9, Term: 3, ConfigurationIndex: 1, Configuration: first.Configuration}, Remains{Term: 1, LastTerm: 3, Last: 9}
+		}
+		r, err := OpenRemnant("log", disk)
+		must(t, err)
+		got, err := r.Inspect(4, record)
+		must(t, err)
+		must(t, r.Close())
+		if got.Term != want.Term || got.LastTerm != want.LastTerm || got.Last != want.Last || !slices.Equal(got.Members.Voters, []string{"a"}) {
+			t.Errorf("installed %v: %+v, want %+v", installed, got, want)
+		}
+		n = openNode(t, disk, "b", nil)
+		after, err := n.Recover(4, record, "b")
+		must(t, err)
+		if after.Index != want.Last+1 || after.Term != want.LastTerm+1 {
+			t.Errorf("installed %v: recovered at %d of %d", installed, after.Index, after.Term)
+		}
+		m := &testMachine{autoRecord: true, durable: record, latest: record, index: record.Index, term: record.Term}
+		g, err := n.Start(t.Context(), GroupConfig{ID: 4, Machine: m, Source: &testSource{}, Server: "b"})
+		must(t, err)
+		if !g.Leading() {
+			t.Errorf("installed %v: it does not lead", installed)
+		}
+		closeNode(t, n)
+		m.check(t)
+	}
+}
+
 // A log from another store continues a state that was copied from beside it.
 func TestALogIsGraftedBehindItsState(t *testing.T) {
 	for _, persisted := range []bool{false, true} {
