@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait of a test; it is never what a test measures.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // start opens a node on a free port, with the rest as given.
 func start(t *testing.T, c Config) *Node {
