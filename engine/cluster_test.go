@@ -326,6 +326,9 @@ func TestADrainedNodeHoldsNothing(t *testing.T) {
 	}
 	waitUntil(t, func() bool { return isClosed(nodes[3].drained) })
 	waitUntil(t, func() bool { return placed(nodes[0], 3) })
+	if err := nodes[3].Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err := nodes[0].RemoveNode(t.Context(), "n4"); err != nil {
 		t.Fatal(err)
 	}

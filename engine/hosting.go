@@ -47,7 +47,7 @@ func (n *Node) settle(ctx context.Context) error {
 	}
 	self := m.Node(n.identity.Number)
 	if self == nil || self.State == cluster.Removed {
-		err := fmt.Errorf("%w: node %d; its data directory is of no use any more", ErrRemoved, n.identity.Number)
+		err := n.removedError()
 		n.config.Fatal(err)
 		return err
 	}

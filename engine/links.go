@@ -33,6 +33,8 @@ const (
 var (
 	// ErrRemoved reports a node that its cluster has removed for good.
 	ErrRemoved = errors.New("engine: this node was removed from the cluster")
+	// ErrTwin reports a second process with the number of a living one.
+	ErrTwin = errors.New("engine: this data directory is a copy of a running node's: start a new node with an empty one")
 	// ErrJoin reports that no member let this node in.
 	ErrJoin = errors.New("engine: could not join the cluster")
 
@@ -60,13 +62,25 @@ func (n *Node) openLinks(context.Context) error {
 		Self: n.identity.Number, Cluster: n.identity.Cluster, Listener: listener, Dial: c.Dial, TLS: c.TLS,
 		Address: n.nodeAddress, NodeOf: cluster.NodeOf, Admit: n.admitLink,
 		Epoch:   func() uint64 { return n.maps.view.Map().Epoch },
-		OnEpoch: n.epochShown, Logger: n.log,
+		OnEpoch: n.epochShown, OnTwin: n.twin, OnNotMember: n.expelled, Logger: n.log,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	n.hub = hub
 	return nil
+}
+
+// twin hears that another process has this node's number, and ends this one: its data
+// directory was copied, and two that vote as one could lose what was acknowledged.
+func (n *Node) twin(err error) { n.config.Fatal(fmt.Errorf("%w: %w", ErrTwin, err)) }
+
+// expelled hears that a peer's map has removed this node. Nobody else would tell it: members
+// neither dial it nor let it in.
+func (n *Node) expelled(error) { n.config.Fatal(n.removedError()) }
+
+func (n *Node) removedError() error {
+	return fmt.Errorf("%w: node %d; its data directory is of no use any more", ErrRemoved, n.identity.Number)
 }
 
 // nodeAddress is where a node has its links, as the map says.

@@ -99,6 +99,7 @@ var explanations = []struct {
 	{admin.ErrRefused, exitRefused, "%v"},
 	{engine.ErrJoin, exitRefused, "%v"},
 	{engine.ErrRemoved, exitRefused, "%v"},
+	{engine.ErrTwin, exitRefused, "%v"},
 	{engine.ErrNothingToRecover, exitRefused, "%v"},
 	{engine.ErrRecover, exitRefused, "%v"},
 	{engine.ErrRecovering, exitRefused, "%v"},

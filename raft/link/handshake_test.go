@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,6 +180,87 @@ func TestASecondProcessWithTheSameNumberIsRefusedWhileTheFirstLives(t *testing.T
 	})
 }
 
+func TestANodeThatIsNoMemberAnyMoreLearnsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		var removed atomic.Bool
+		member := w.options(1)
+		member.Admit = func(node uint32) error {
+			if removed.Load() {
+				return fmt.Errorf("node %d was removed", node)
+			}
+			return nil
+		}
+		w.open(member).Connect([]uint32{2})
+		told := make(chan error, 100)
+		other := w.options(2)
+		other.OnNotMember = func(err error) { told <- err }
+		h := w.open(other)
+		h.Connect([]uint32{1})
+		time.Sleep(time.Second)
+		if len(told) > 0 {
+			t.Fatalf("a member is told: %v", <-told)
+		}
+		h.Close()
+		removed.Store(true)
+		other = w.options(2) // it starts again
+		other.OnNotMember = func(err error) { told <- err }
+		w.open(other).Connect([]uint32{1})
+		if err := <-told; !errors.Is(err, ErrNotMember) || !strings.Contains(err.Error(), "node 2 was removed") {
+			t.Errorf("told: %v", err)
+		}
+	})
+}
+
+// The second process with a number is told, but not for a moment only, and the first never.
+func TestATwinLearnsThatItIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		told := make(map[string]error)
+		var mu sync.Mutex
+		open := func(name string, node uint32, peers ...uint32) *Hub {
+			o := w.options(node)
+			o.OnTwin = func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				told[name] = err
+			}
+			h := w.open(o)
+			h.Connect(peers)
+			return h
+		}
+		open("member", 1, 2)
+		original := open("original", 2, 1)
+		time.Sleep(time.Second)
+		open("twin", 2, 1)
+		time.Sleep(twinAfter - time.Second)
+		mu.Lock()
+		if len(told) > 0 {
+			t.Errorf("too early: %v", told)
+		}
+		mu.Unlock()
+		time.Sleep(4 * time.Second)
+		mu.Lock()
+		if err := told["twin"]; !errors.Is(err, ErrTwin) || len(told) != 1 {
+			t.Errorf("told: %v", told)
+		}
+		clear(told)
+		mu.Unlock()
+		// The original ends, and the other is the only one.
+		original.Close()
+		time.Sleep(4 * time.Second)
+		mu.Lock()
+		clear(told)
+		mu.Unlock()
+		time.Sleep(2 * twinAfter)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(told) > 0 {
+			t.Errorf("afterwards: %v", told)
+		}
+	})
+}
+
 // frame makes a frame of a kind and a body.
 func frame(kind frameKind, body ...byte) []byte {
 	b, err := closeFrame(append(openFrame(nil, kind), body...), 0)
@@ -281,8 +364,9 @@ func TestAPeerThatAnswersNonsenseIsLeft(t *testing.T) {
 					t.Fatal("not linked")
 				}
 				c.Write(sent)
-				if _, err := io.Copy(io.Discard, c); err != nil {
-					t.Error(err)
+				synctest.Wait()
+				if h.Up(2) {
+					t.Error("still linked")
 				}
 			})
 		})

@@ -50,6 +50,13 @@ type Options struct {
 	// OnEpoch is called when a peer shows an epoch that is not ours, on the goroutine that
 	// reads from it. It must not block. Pings repeat it.
 	OnEpoch func(from uint32, epoch uint64)
+	// OnNotMember is called when the Admit of a peer has refused this node, perhaps more than
+	// once. It must not block.
+	OnNotMember func(err error)
+	// OnTwin is called, perhaps more than once, when a peer has refused this node for long
+	// because another process that lives has its number: only one of two may go on. It must
+	// not block.
+	OnTwin func(err error)
 	// Logger gets what an operator should know; nil discards it.
 	Logger *slog.Logger
 }

@@ -76,6 +76,9 @@ const (
 	// second is short enough to be part of a cluster soon after a split ends.
 	backoffMin = 50 * time.Millisecond
 	backoffMax = time.Second
+	// twinAfter is how long a peer must have refused this node as a second one of its number
+	// until that is believed: much longer than the end of a predecessor goes unnoticed.
+	twinAfter = 10 * time.Second
 	// writeTimeout is how long writeBytesMax may take to leave.
 	writeTimeout = 10 * time.Second
 	// rpcTimeout is how long an answer of Raft may take from a peer that is alive: longer

@@ -46,9 +46,13 @@ func newPeer(h *Hub, node uint32, presence *presence) *peer {
 // run keeps a connection until the peer is no longer wanted.
 func (p *peer) run() {
 	defer p.cancel()
-	pause := time.Duration(0)
+	pause, since := time.Duration(0), time.Duration(-1) // -1: no other process has this node's number
 	for p.ctx.Err() == nil {
 		l, err := p.connect()
+		if errors.Is(err, ErrNotMember) && p.hub.options.OnNotMember != nil {
+			p.hub.options.OnNotMember(err)
+		}
+		since = p.twin(since, err)
 		if err == nil {
 			began := p.hub.now()
 			err = p.serve(l)
@@ -61,6 +65,21 @@ func (p *peer) run() {
 			pause = p.wait(pause)
 		}
 	}
+}
+
+// twin takes the outcome of an attempt to connect, and since when all of them have found
+// another process with this node's number; it returns the new beginning of that, or -1.
+func (p *peer) twin(since time.Duration, err error) time.Duration {
+	now := p.hub.now()
+	switch {
+	case !errors.Is(err, ErrTwin):
+		return -1
+	case since < 0:
+		return now
+	case now-since >= twinAfter && p.hub.options.OnTwin != nil:
+		p.hub.options.OnTwin(err)
+	}
+	return since
 }
 
 // wait pauses between two attempts and returns what to pause for next.

@@ -19,6 +19,11 @@ const (
 var (
 	// ErrRefused is wrapped by the reason that a peer gave for closing a connection.
 	ErrRefused = errors.New("link: refused by the peer")
+	// ErrTwin means that another process with this node's number is connected to the peer,
+	// and lives: somebody has copied a data folder.
+	ErrTwin = errors.New("link: another process has this node's number")
+	// ErrNotMember means that the peer's Admit refuses this node.
+	ErrNotMember = errors.New("link: not a member of the cluster")
 	// ErrPreamble means that the other side does not speak this protocol.
 	ErrPreamble = errors.New("link: not a Parley link")
 )
@@ -139,8 +144,13 @@ func readWelcome(r io.Reader) (welcome, error) {
 		return welcome{}, noEOF(err)
 	}
 	w.reason = string(reason)
-	if w.status != statusWelcome {
-		return w, fmt.Errorf("%w: %q", ErrRefused, w.reason)
+	switch w.status {
+	case statusWelcome:
+		return w, nil
+	case statusDuplicate:
+		return w, fmt.Errorf("%w: %w: %s", ErrTwin, ErrRefused, w.reason)
+	case statusSender:
+		return w, fmt.Errorf("%w: %w: %s", ErrNotMember, ErrRefused, w.reason)
 	}
-	return w, nil
+	return w, fmt.Errorf("%w: %q", ErrRefused, w.reason)
 }
