@@ -294,11 +294,12 @@ func (c *cluster) replace(old *node) error {
 		return err
 	}
 	c.log("%s has joined", fresh.name)
+	old.busy.Lock()
+	defer old.busy.Unlock()
+	old.signal(0, true) // it stops by itself when it holds nothing
 	if _, err := c.command(old, "node", "drain", old.name); err != nil {
 		return err
 	}
-	old.busy.Lock()
-	defer old.busy.Unlock()
 	if err := old.stop(); err != nil {
 		return err
 	}

@@ -218,6 +218,11 @@ func (n *node) stop() error {
 		n.kill()
 		return fmt.Errorf("%w: %s did not end within %v", errStop, n.name, patience)
 	}
+	select {
+	case <-p.serves:
+	default:
+		return nil // it was asked so early that it did not even know signals
+	}
 	if code := p.command.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("%w: %s ended with code %d: %s", errStop, n.name, code, n.lastWords())
 	}
