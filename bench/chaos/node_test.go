@@ -158,12 +158,12 @@ func (n *node) watch(p *process, out io.Reader) {
 	}
 	_, _ = io.Copy(io.Discard, r)
 	_ = p.command.Wait() // the code tells
-	close(p.exited)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.process == p {
 		n.process = nil
 	}
+	close(p.exited)
 	if p.asked {
 		return
 	}
