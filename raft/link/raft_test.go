@@ -244,6 +244,28 @@ func TestThreeReplicasCommitOverLinks(t *testing.T) {
 	})
 }
 
+func TestAReadDoesNotWaitForOtherTraffic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		replicas := w.trio()
+		commit(t, replicas, "before")
+		leader := leaderOf(t, replicas)
+		for range 100 {
+			time.Sleep(7 * time.Millisecond)
+			began := time.Now()
+			if err := leader.group.Authorize(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if end := time.Now(); !end.Equal(began) {
+				t.Errorf("a read waited from %v to %v of the bubble's time", began, end)
+			}
+		}
+		for _, r := range replicas {
+			r.close(t)
+		}
+	})
+}
+
 // others are the replicas but one.
 func others(replicas []*replica, but *replica) []*replica {
 	return slices.DeleteFunc(slices.Clone(replicas), func(r *replica) bool { return r == but })
