@@ -297,19 +297,25 @@ func keepCopies(t *testing.T, disk vfs.FS, dir string, groups ...uint32) {
 	}
 }
 
+// lastWrites are those that make a directory a new node's; all of them are tried.
+const lastWrites = 20
+
 // crash recovers again and again, each time with a crash at another write.
 func (l *lostCluster) crash(t *testing.T, original *vfs.MemFS, o RecoverOptions) {
 	t.Helper()
 	o.FS = original.CrashClone(vfs.CrashCloneCfg{})
-	writes, _ := recoverUntil(t, o, -1)
-	step := 1
+	writes, _ := recoverUntil(t, o, -1, 0)
+	step := 2
 	if !testing.Verbose() {
-		step = max(1, writes/20) | 1 // odd: both kinds of crash
+		step = max(2, writes/10)
 	}
 	before, halfway, done := 0, 0, 0
-	for at := 0; at < writes; at += step {
+	for at := 0; at < 2*writes; at++ {
+		if at < 2*(writes-lastWrites) && at/2%step != 0 {
+			continue
+		}
 		o.FS = original.CrashClone(vfs.CrashCloneCfg{})
-		_, disk := recoverUntil(t, o, at)
+		_, disk := recoverUntil(t, o, at/2, at%2*100)
 		if disk == nil {
 			break // one write less than before: some are not always needed
 		}
@@ -319,18 +325,18 @@ func (l *lostCluster) crash(t *testing.T, original *vfs.MemFS, o RecoverOptions)
 		case errors.Is(err, ErrNothingToRecover):
 			done++
 		case err != nil:
-			t.Fatalf("crash at %d of %d: %v", at, writes, err)
+			t.Fatalf("crash at %d of %d: %v", at/2, writes, err)
 		case looked.Resumed:
 			halfway++
 			if _, err := Open(t.Context(), Config{Data: "data", FS: disk, Fatal: func(error) {}}); !errors.Is(err, ErrRecovering) {
-				t.Fatalf("crash at %d: a server starts: %v", at, err)
+				t.Fatalf("crash at %d: a server starts: %v", at/2, err)
 			}
 		default:
 			before++
 		}
 		if err == nil {
 			if _, err := Recover(t.Context(), o); err != nil {
-				t.Fatalf("crash at %d of %d, then: %v", at, writes, err)
+				t.Fatalf("crash at %d of %d, then: %v", at/2, writes, err)
 			}
 		}
 		l.findIn(t, disk)
@@ -355,8 +361,8 @@ func (fs *linkFS) Link(from, to string) error {
 }
 
 // recoverUntil recovers a directory and counts what it writes; at one write the disk is
-// copied as a crash would leave it.
-func recoverUntil(t *testing.T, o RecoverOptions, at int) (int, *vfs.MemFS) {
+// copied as a crash would leave it, with nothing or all of what was not synced.
+func recoverUntil(t *testing.T, o RecoverOptions, at, unsyncedPercent int) (int, *vfs.MemFS) {
 	t.Helper()
 	var writes atomic.Int64
 	var crashed atomic.Pointer[vfs.MemFS]
@@ -365,8 +371,7 @@ func recoverUntil(t *testing.T, o RecoverOptions, at int) (int, *vfs.MemFS) {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && writes.Add(1) == int64(at)+1 {
 			disk.mu.Lock()
 			defer disk.mu.Unlock()
-			// Of what was not synced nothing is left, or all of it.
-			crashed.Store(disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: at % 2 * 100, RNG: rand.New(rand.NewPCG(1, 1))}))
+			crashed.Store(disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewPCG(1, 1))}))
 		}
 		return nil
 	}))
