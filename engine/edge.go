@@ -22,6 +22,7 @@ type seat struct {
 	session.Session
 	handle   reactor.Handle // 0: nobody sits here
 	attached uint64         // bits of shards that the user is known to be attached at
+	since    wire.Time      // when the session was let in
 }
 
 // An edge is the application on one event loop: it runs the sessions' state machines,
@@ -155,8 +156,8 @@ func (e *edge) greeted(s *seat) {
 	if old := reactor.Handle(replaced); old != 0 && old != s.handle {
 		e.node.post(old, closeItem{handle: old, code: wire.CodeReplaced, reason: "this device has connected again"})
 	}
-	if e.node.hub != nil {
-		e.node.claim(s.User, s.Device)
+	if s.since = e.Now(); e.node.hub != nil {
+		e.node.claim(claim{s.User, s.Device, s.since})
 	}
 	if e.draining {
 		e.goAway(s)

@@ -25,8 +25,9 @@ type (
 		handle reactor.Handle
 		ref    wire.Ref
 	}
-	// closeItem ends a session.
+	// closeItem ends a session. With a time, only one that was let in before.
 	closeItem struct {
+		before wire.Time
 		handle reactor.Handle
 		code   wire.Code
 		reason string
@@ -52,7 +53,7 @@ func (e *edge) Inbox(items []any) {
 		case typingItem:
 			e.typed(item)
 		case closeItem:
-			if s := e.seat(item.handle); s != nil && s.State != session.Closed {
+			if s := e.seat(item.handle); s != nil && s.State != session.Closed && (item.before == 0 || s.since < item.before) {
 				e.close(s, item.code, item.reason)
 			}
 		case drainItem:

@@ -15,62 +15,77 @@ func (n *Node) announce(group uint32, term uint64) {
 	n.announceLeading(n.others(), []leading{{group: group, term: term}})
 }
 
+// A claim says that a device was let in at a node, and when. Its time is in every message
+// that it leads to: on a link that was slow it may come after the device has connected
+// elsewhere, and must not end that newer session. Clocks that differ leave an old session
+// alive at worst.
+type claim struct {
+	user, device wire.ID
+	at           wire.Time
+}
+
+func (c claim) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(c.user)), uint64(c.device))
+	return binary.AppendUvarint(dst, uint64(c.at))
+}
+
+func parseClaim(payload []byte) (c claim, ok bool) {
+	t := tokenReader{src: payload}
+	c = claim{wire.ID(t.uint()), wire.ID(t.uint()), wire.Time(t.uint())}
+	return c, !t.bad && c.user.Valid()
+}
+
 // claim makes a session the one of its device in the whole cluster: the leader of the
 // user's home knows from where else the user is attached, and has those nodes look.
-func (n *Node) claim(user, device wire.ID) {
-	r := n.routeOf(user.Slot())
-	p, err := r.attach(user)
+func (n *Node) claim(c claim) {
+	r := n.routeOf(c.user.Slot())
+	p, err := r.attach(c.user)
 	if err != nil {
 		return // SYNC is refused too, and the client comes again
 	}
 	if p.Node == 0 {
-		n.replace(r, user, device, n.identity.Number)
+		n.replace(r, c, n.identity.Number)
 		return
 	}
-	payload := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), uint64(device))
-	_ = n.hub.Send(p.Node, kindClaim, payload)
+	_ = n.hub.Send(p.Node, kindClaim, c.append(nil))
 }
 
 // heardClaim hears, as the leader of a user's home, that a device is at another node now.
 func (n *Node) heardClaim(from uint32, payload []byte) {
-	t := tokenReader{src: payload}
-	user, device := wire.ID(t.uint()), wire.ID(t.uint())
-	if !t.bad && user.Valid() {
-		n.replace(n.routeOf(user.Slot()), user, device, from)
+	if c, ok := parseClaim(payload); ok {
+		n.replace(n.routeOf(c.user.Slot()), c, from)
 	}
 }
 
-// replace ends the sessions of a device at all nodes but one.
-func (n *Node) replace(r *route, user, device wire.ID, but uint32) {
+// replace ends the older sessions of a device at all nodes but one.
+func (n *Node) replace(r *route, c claim, but uint32) {
 	if but != n.identity.Number {
-		n.endDevice(user, device)
+		n.endDevice(c)
 	}
 	outlet := r.outlet.Load()
 	if outlet == nil {
 		return
 	}
-	payload := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(user)), uint64(device))
-	for _, node := range outlet.Nodes(nil, user) {
+	payload := c.append(nil)
+	for _, node := range outlet.Nodes(nil, c.user) {
 		if node != but {
 			_ = n.hub.Send(node, kindReplaced, payload)
 		}
 	}
 }
 
-// heardReplaced ends the session of a device that has connected elsewhere.
+// heardReplaced ends the session of a device that has connected elsewhere since.
 func (n *Node) heardReplaced(_ uint32, payload []byte) {
-	t := tokenReader{src: payload}
-	user, device := wire.ID(t.uint()), wire.ID(t.uint())
-	if !t.bad {
-		n.endDevice(user, device)
+	if c, ok := parseClaim(payload); ok {
+		n.endDevice(c)
 	}
 }
 
-func (n *Node) endDevice(user, device wire.ID) {
-	for _, entry := range n.sessions.Append(nil, user) {
-		if entry.Device == device {
+func (n *Node) endDevice(c claim) {
+	for _, entry := range n.sessions.Append(nil, c.user) {
+		if entry.Device == c.device {
 			h := reactor.Handle(entry.Handle)
-			n.post(h, closeItem{handle: h, code: wire.CodeReplaced, reason: "this device has connected again"})
+			n.post(h, closeItem{handle: h, before: c.at, code: wire.CodeReplaced, reason: "this device has connected again"})
 		}
 	}
 }
