@@ -16,7 +16,7 @@
 //   - In order, once: what a node sends another arrives in the order of sending, or the
 //     connection breaks. Both see that: the sender by Watch, the receiver by WatchArrivals.
 //   - Nothing blocks: a full queue, or no connection, is an error at once. Only Raft's own
-//     goroutines wait, for a connection or an answer, and for a stated time.
+//     goroutines wait, for a connection or an answer; closing a transport ends that.
 //   - Nobody waits for a neighbour: a replica with a slow disk delays its own group's messages
 //     and no others. A handler that blocks would delay all that its peer sends.
 //   - Bounded: frames, queues, calls, handshakes, transfers; see limits.go.
