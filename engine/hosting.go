@@ -139,10 +139,15 @@ func (n *Node) retire(ctx context.Context, group uint32) error {
 		return err
 	}
 	n.log.Info("a replica that has moved away is dropped", "group", group, "replica", id)
+	// The name goes first: what a crash leaves of the rest belongs to nobody, and is deleted
+	// at the next start. A log without its state, or the other way round, would look damaged.
+	if err := n.roster.set(group, ""); err != nil {
+		return err
+	}
 	if err := n.drop(group); err != nil {
 		return fmt.Errorf("engine: drop replica %s of group %d: %w", id, group, err)
 	}
-	return n.roster.set(group, "")
+	return nil
 }
 
 // isMember asks the leader of a group whether a replica still belongs to it.

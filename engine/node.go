@@ -222,21 +222,22 @@ func (n *Node) openShards(ctx context.Context) (err error) {
 }
 
 // sweepDropped deletes what is left of replicas that were being dropped when the process
-// ended.
+// ended: logs and states of which the roster knows nothing.
 func (n *Node) sweepDropped() error {
 	logs, err := n.raft.Logs()
 	if err != nil {
 		return err
 	}
 	for _, group := range logs {
-		if n.roster.id(group) != "" {
-			continue
+		if n.roster.id(group) == "" {
+			if err := n.raft.Drop(group); err != nil {
+				return err
+			}
 		}
-		if err := n.raft.Drop(group); err != nil {
-			return err
-		}
-		if int(group) < len(n.routes) {
-			if err := n.store.DropShard(group); err != nil {
+	}
+	for _, r := range n.routes {
+		if n.roster.id(r.id) == "" {
+			if err := n.store.DropShard(r.id); err != nil {
 				return err
 			}
 		}

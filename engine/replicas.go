@@ -20,8 +20,8 @@ var ErrReplicas = errors.New("engine: replicas.json is damaged: this node's repl
 const replicasName = "replicas.json"
 
 // A roster is which replicas live in this data directory: the Raft server id of each
-// group that has a log here. It is written before a replica begins and after one is
-// gone, so that a vote is never forgotten under an id that is still in use.
+// group that has a log here. It is written before a replica begins and before one is
+// deleted, so that a vote is never forgotten under an id that is still in use.
 type roster struct {
 	directory *storage.Directory
 	mu        sync.Mutex
