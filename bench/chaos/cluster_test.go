@@ -29,41 +29,36 @@ type cluster struct {
 	trace *os.File
 }
 
-// built are the two programs, of different versions.
+// built is where the programs are. They are made when they are needed.
 var built struct {
-	once sync.Once
-	dir  string
-	err  error
+	sync.Mutex
+	dir string
 }
 
-// versions are the programs' versions: a rolling replacement goes from one to the other.
+// versions are the programs' versions: a rolling upgrade goes from one to the other.
 var versions = []string{"chaos-1", "chaos-2"}
 
-// programs builds parley twice, once a run.
-func programs(t testing.TB) (list []string) {
-	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "parley-chaos-"); built.err != nil {
-			return
+// build gives the program of a version, once a run.
+func build(version string) (program string, err error) {
+	built.Lock()
+	defer built.Unlock()
+	if built.dir == "" {
+		if built.dir, err = os.MkdirTemp("", "parley-chaos-"); err != nil {
+			return "", err
 		}
-		for _, v := range versions {
-			args := []string{"build", "-o", filepath.Join(built.dir, v), "-ldflags", "-X main.program=" + v}
-			if raceEnabled {
-				args = append(args, "-race")
-			}
-			if out, err := exec.Command("go", append(args, "parley/cmd/parley")...).CombinedOutput(); err != nil {
-				built.err = fmt.Errorf("%w\n%s", err, out)
-				return
-			}
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
 	}
-	for _, v := range versions {
-		list = append(list, filepath.Join(built.dir, v))
+	program = filepath.Join(built.dir, version)
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
 	}
-	return list
+	args := []string{"build", "-o", program, "-ldflags", "-X main.program=" + version}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "parley/cmd/parley")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return program, nil
 }
 
 // serveFlags make small tables and short logs: flushes, compactions and snapshots happen
@@ -74,7 +69,10 @@ var serveFlags = []string{"--shards", "4", "--drain-spread", "1s", "--disk-reser
 // newCluster makes places and certificates for nodes; none runs yet.
 func newCluster(t testing.TB, names ...string) *cluster {
 	t.Helper()
-	program := programs(t)[0]
+	program, err := build(versions[0])
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir, err := os.MkdirTemp("", "parley-chaos-data-")
 	if err != nil {
 		t.Fatal(err)

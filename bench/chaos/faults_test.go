@@ -252,8 +252,11 @@ func (c *cluster) roll(members []*node, e episode) error {
 	list = append(list[first:], list[:first]...)
 	program := list[0].program
 	if e.operation == operationUpgrade {
-		all := programs(c.t)
-		program = all[(slices.Index(all, program)+1)%len(all)]
+		now := slices.Index(versions, filepath.Base(program))
+		var err error
+		if program, err = build(versions[(now+1)%len(versions)]); err != nil {
+			return err
+		}
 	}
 	for _, n := range list {
 		err := func() error {
