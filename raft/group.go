@@ -125,7 +125,7 @@ func startGroup(n *Node, c GroupConfig) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft: group %d: %w", g.id, err)
 	}
-	g.transport = &carrier{Transport: transport, stalled: n.committer.stalled, yield: g.yield, close: sync.OnceValue(transport.Close)}
+	g.transport = &carrier{Transport: transport, stalled: n.committer.stalled, yield: g.yield, doubt: g.doubt, close: sync.OnceValue(transport.Close)}
 	// The log ends the goroutine that it fails on, which must not be the caller's.
 	started := make(chan struct{})
 	go func() {

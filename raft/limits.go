@@ -68,6 +68,9 @@ const (
 	// yieldTime is how much longer each voter waits before it asks for votes in a hastened
 	// election: several round trips and an fsync.
 	yieldTime = 15 * time.Millisecond
+	// doubtsMax times yieldTime is how long a replica may go on to trust a leader that another
+	// one doubts: the longest time between two heartbeats.
+	doubtsMax = 16
 	// exportPause is between two exports of the very same state.
 	exportPause = time.Second
 	// exportLinger is how long the log behind an export is kept after it was sent: the

@@ -40,7 +40,8 @@ type Network interface {
 type carrier struct {
 	Transport
 	stalled func() bool
-	yield   func() // to other candidates
+	yield   func()      // to other candidates
+	doubt   func() bool // waits a moment, and tells whether the leader is still doubted
 	close   func() error
 }
 
@@ -71,14 +72,24 @@ func (c *carrier) RequestVote(id hraft.ServerID, target hraft.ServerAddress, arg
 }
 
 func (c *carrier) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
-	if c.stalled() {
-		return errStalled
+	for range doubtsMax {
+		if c.stalled() {
+			return errStalled
+		}
+		if err := c.Transport.RequestPreVote(id, target, args, resp); err != nil {
+			return err
+		}
+		if resp.Granted {
+			c.yield()
+			return nil
+		}
+		// The other heard of the leader last, a little later, and does not doubt it yet. The
+		// library would ask again after an election timeout.
+		if !c.doubt() {
+			return nil
+		}
 	}
-	err := c.Transport.RequestPreVote(id, target, args, resp)
-	if err == nil && resp.Granted {
-		c.yield()
-	}
-	return err
+	return nil
 }
 
 func (c *carrier) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {

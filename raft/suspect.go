@@ -108,10 +108,22 @@ func (g *Group) yield() {
 		return
 	}
 	rank := (at + int(g.id)) % len(voters) // another one first in each group
-	timer := time.NewTimer(time.Duration(rank) * yieldTime)
+	g.pause(time.Duration(rank) * yieldTime)
+}
+
+// doubt waits a moment and tells whether the leader is still doubted.
+func (g *Group) doubt() bool {
+	return g.hastened.Load() && g.pause(yieldTime) && g.hastened.Load()
+}
+
+// pause waits; false: the group is closing.
+func (g *Group) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
 	case <-g.closing:
+		return false
 	}
 }
