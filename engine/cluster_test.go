@@ -78,8 +78,7 @@ func TestThreeNodesChat(t *testing.T) {
 			if i == j {
 				continue
 			}
-			from.text(wire.DirectRef(ids[j]), 1, fmt.Sprint(i, " to ", j))
-			from.until(wire.TypeSent)
+			sendUntilSent(t, from, wire.DirectRef(ids[j]), 1, fmt.Sprint(i, " to ", j))
 			to.settled()
 		}
 	}
@@ -99,8 +98,7 @@ func TestThreeNodesChat(t *testing.T) {
 	for i, from := range sessions {
 		j := (i + 1) % len(sessions)
 		to := sessions[j]
-		from.text(wire.DirectRef(ids[j]), 2, "again")
-		from.until(wire.TypeSent)
+		sendUntilSent(t, from, wire.DirectRef(ids[j]), 2, "again")
 		m, err := wire.ParseMessage(to.until(wire.TypeMessage))
 		for err == nil && string(m.Content.Bytes) != "again" {
 			m, err = wire.ParseMessage(to.until(wire.TypeMessage))
@@ -140,8 +138,7 @@ func TestALeadersNodeDies(t *testing.T) {
 	a, _ := live(t, nodes[0], names[0], 1, 1)
 	b, _ := live(t, nodes[1], names[1], 1, 2)
 	ref := wire.DirectRef(bob)
-	a.text(ref, 1, "before")
-	a.until(wire.TypeSent)
+	sendUntilSent(t, a, ref, 1, "before")
 	listed(t, nodes[0], bob, 1)
 	if err := victim.Close(); err != nil {
 		t.Fatal(err)
@@ -201,8 +198,7 @@ func TestADamagedNodeComesBackAsANewOne(t *testing.T) {
 	ada, bob := user(t, nodes[0], "ada"), user(t, nodes[0], "bob")
 	a, _ := live(t, nodes[0], "ada", 1, 1)
 	for counter := uint64(1); counter <= 20; counter++ {
-		a.text(wire.DirectRef(bob), counter, fmt.Sprint("message ", counter))
-		a.until(wire.TypeSent)
+		sendUntilSent(t, a, wire.DirectRef(bob), counter, fmt.Sprint("message ", counter))
 	}
 	victim := nodes[2]
 	address, data := victim.linkAddress, victim.config.Data

@@ -110,6 +110,15 @@ func (n *Node) Shards(ctx context.Context) ([]admin.Shard, error) {
 	for i := range m.Shards {
 		list[i] = describeShard(m, &m.Shards[i], all)
 	}
+	// What the planner is about to move has not come to rest either.
+	for _, change := range cluster.Plan(m, n.statusFrom(m, all, make(map[uint32]time.Time)), cluster.ShardsMax) {
+		switch c := change.(type) {
+		case cluster.SetReplicas:
+			list[c.Shard].Settled = false
+		case cluster.SetPreferred:
+			list[c.Shard].Settled = false
+		}
+	}
 	return list, nil
 }
 
@@ -212,6 +221,6 @@ func (n *Node) TransferShard(ctx context.Context, shard uint32, to string) error
 	if !slices.ContainsFunc(s.Replicas, func(r cluster.Replica) bool { return r.Node == target.Number }) {
 		return fmt.Errorf("%w: shard %d has no replica on %s: move one there first (`parley shard move`)", admin.ErrRefused, shard, target.Name)
 	}
-	_, err = n.propose(ctx, cluster.SetPreferred{Shard: shard, Node: target.Number})
+	_, err = n.propose(ctx, cluster.SetReplicas{Shard: shard, Replicas: s.Replicas, Preferred: target.Number, Pinned: true, Epoch: m.Epoch})
 	return refusal(err)
 }

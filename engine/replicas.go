@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"parley/engine/cluster"
 	"parley/storage"
 )
 
@@ -66,6 +67,23 @@ func openRoster(d *storage.Directory, founding map[uint32]string, known bool) (*
 		r.ids = make(map[uint32]string)
 	}
 	return r, nil
+}
+
+// CheckReplicas checks the replicas.json and the copies of the cluster map of a data
+// directory, for fsck. What is not there is no finding: a directory from before there were
+// clusters has none of them.
+func CheckReplicas(d *storage.Directory) error {
+	var errs []error
+	if _, err := openRoster(d, nil, true); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	if _, err := cluster.ReadMap(d.FS(), d.Path(mapName)); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := cluster.OpenMachine(d.FS(), d.Path(mapStateName), 0); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (r *roster) write() error {

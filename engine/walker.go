@@ -219,8 +219,12 @@ func (n *Node) planOnce(ctx context.Context, down map[uint32]time.Time) {
 
 // clusterStatus is what the planner wants to know of the cluster as it is.
 func (n *Node) clusterStatus(ctx context.Context, m *cluster.Map, down map[uint32]time.Time) cluster.Status {
+	return n.statusFrom(m, n.statuses(ctx, m), down)
+}
+
+// statusFrom puts together what the nodes have said.
+func (n *Node) statusFrom(m *cluster.Map, all map[uint32]*nodeStatus, down map[uint32]time.Time) cluster.Status {
 	now := time.Now()
-	all := n.statuses(ctx, m)
 	status := cluster.Status{
 		Down: make(map[uint32]time.Duration), Groups: make(map[uint32]cluster.Membership), Random: random64,
 		ReplaceAfter: n.config.ReplaceAfter,

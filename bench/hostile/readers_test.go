@@ -36,7 +36,11 @@ func TestAThousandClientsThatNeverRead(t *testing.T) {
 			for i := range uint64(messages) {
 				talker.say(t, wire.DirectRef(sloth), i+1, strings.Repeat("z", bytes))
 			}
-			ask := wire.AppendHistory(nil, &wire.History{Correlation: 2, Ref: wire.DirectRef(talker.user)})
+			// Pages wait for a session that does not read. Refusals of what is asked beyond that do not.
+	var ask []byte
+	for range 500 {
+		ask = wire.AppendHistory(ask, &wire.History{Correlation: 2, Ref: wire.DirectRef(talker.user)})
+	}
 			// Requests beyond requests_max are refused in few bytes, so it takes a while until
 			// all have more waiting than a session may have.
 			eventually(t, "those who asked are closed", func() bool {
@@ -155,7 +159,11 @@ func TestTheSlowAreToldSo(t *testing.T) {
 		talker.say(t, wire.DirectRef(sloth), i+1, strings.Repeat("z", 8<<10))
 	}
 	keys := s.keys(t)
-	ask := wire.AppendHistory(nil, &wire.History{Correlation: 2, Ref: wire.DirectRef(talker.user)})
+	// Pages wait for a session that does not read. Refusals of what is asked beyond that do not.
+	var ask []byte
+	for range 500 {
+		ask = wire.AppendHistory(ask, &wire.History{Correlation: 2, Ref: wire.DirectRef(talker.user)})
+	}
 	w.during(t, func() {
 		// The code comes behind all that was queued, and a server waits two seconds for it to
 		// leave: a machine may be too busy for that once.

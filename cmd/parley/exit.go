@@ -15,6 +15,7 @@ import (
 	"parley/engine"
 	"parley/engine/admin"
 	"parley/engine/auth"
+	"parley/engine/cluster"
 	"parley/raft"
 	"parley/raft/link"
 	"parley/storage"
@@ -87,6 +88,8 @@ var explanations = []struct {
 	{raft.ErrDamaged, exitData, "the log in the data directory is damaged: `parley fsck DIR` says where; restore a backup (%v)"},
 	{errDamage, exitData, "%v"},
 	{engine.ErrIdentity, exitData, "%v"},
+	{engine.ErrReplicas, exitData, "%v"},
+	{cluster.ErrDamaged, exitData, "%v"},
 	{engine.ErrReplicas, exitData, "%v"},
 	{auth.ErrKeysDamaged, exitData, "%v"},
 	{auth.ErrKeysNewer, exitData, "%v"},

@@ -59,8 +59,10 @@ func fsck(ctx context.Context, out io.Writer, dir string) (err error) {
 	if err := auth.CheckKeys(filepath.Join(dir, "keys.json")); err != nil {
 		report(detail(err))
 	}
-	if err := engine.CheckIdentity(d); err != nil {
-		report(detail(err))
+	for _, check := range []func(*storage.Directory) error{engine.CheckIdentity, engine.CheckReplicas} {
+		if err := check(d); err != nil {
+			report(detail(err))
+		}
 	}
 	fmt.Fprintf(out, "state: %d users, %d conversations, %d messages in %d tables of %d bytes\n",
 		summary.Users, summary.Conversations, summary.Messages, summary.Tables, summary.TableBytes)

@@ -316,6 +316,9 @@ func (p *planner) planLeaders() {
 	}
 	for i, node := range Leaders(lists, p.nodes, current) {
 		s := &p.m.Shards[i]
+		if n := p.m.Live(s.Preferred); s.Pinned && n != nil && n.State == Up {
+			continue // an operator has chosen
+		}
 		if actual, known := p.status.Groups[s.ID]; known && node != s.Preferred && !p.moved[s.ID] && Settled(s.Replicas, actual) {
 			p.add(SetPreferred{Shard: s.ID, Node: node})
 		}
