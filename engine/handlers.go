@@ -22,6 +22,7 @@ const (
 	codeLater                              // try again
 	codeNameTaken
 	codeIDTaken
+	codeEpoch // the map has changed meanwhile
 )
 
 // callTimeout bounds the work for one call from another node.
@@ -39,6 +40,8 @@ func remoteError(err error) error {
 		code = codeNameTaken
 	case errors.Is(err, shard.ErrIDTaken):
 		code = codeIDTaken
+	case errors.Is(err, cluster.ErrEpoch):
+		code = codeEpoch
 	case cluster.Refused(err), errors.Is(err, cluster.ErrBadJoin):
 		code = codeRefused
 	}
@@ -56,6 +59,8 @@ func localError(err error) error {
 		return fmt.Errorf("%w: %w", raft.ErrNotLeader, err)
 	case codeNameTaken:
 		return fmt.Errorf("%w: %w", shard.ErrNameTaken, err)
+	case codeEpoch:
+		return fmt.Errorf("%w: %w", cluster.ErrEpoch, err)
 	case codeIDTaken:
 		return fmt.Errorf("%w: %w", shard.ErrIDTaken, err)
 	}

@@ -179,48 +179,73 @@ func role(id string, want *cluster.Shard, leader *groupStatus) string {
 
 // MoveShard implements admin.ClusterOperator.
 func (n *Node) MoveShard(ctx context.Context, shard uint32, from, to string) error {
-	m, source, err := n.named(from)
-	if err != nil {
-		return err
-	}
-	_, target, err := n.named(to)
-	if err != nil {
-		return err
-	}
-	s := m.Shard(shard)
-	if s == nil {
-		return fmt.Errorf("%w: there is no shard %d; there are 0 to %d", admin.ErrRefused, shard, len(m.Shards)-1)
-	}
-	replicas := slices.Clone(s.Replicas)
-	at := slices.IndexFunc(replicas, func(r cluster.Replica) bool { return r.Node == source.Number })
-	switch {
-	case at < 0:
-		return fmt.Errorf("%w: shard %d has no replica on %s; `parley shard list` shows where it is", admin.ErrRefused, shard, source.Name)
-	case slices.ContainsFunc(replicas, func(r cluster.Replica) bool { return r.Node == target.Number }):
-		return fmt.Errorf("%w: shard %d has a replica on %s already", admin.ErrRefused, shard, target.Name)
-	}
-	replicas[at] = cluster.NewReplica(target.Number, random64())
-	preferred := s.Preferred
-	if preferred == source.Number {
-		preferred = target.Number
-	}
-	_, err = n.propose(ctx, cluster.SetReplicas{Shard: shard, Replicas: replicas, Preferred: preferred, Pinned: true, Epoch: m.Epoch})
-	return refusal(err)
+	return n.place(ctx, shard, func(s *cluster.Shard) (change cluster.SetReplicas, err error) {
+		_, source, err := n.named(from)
+		if err != nil {
+			return change, err
+		}
+		_, target, err := n.named(to)
+		if err != nil {
+			return change, err
+		}
+		replicas := slices.Clone(s.Replicas)
+		at := slices.IndexFunc(replicas, func(r cluster.Replica) bool { return r.Node == source.Number })
+		switch {
+		case at < 0:
+			return change, fmt.Errorf("%w: shard %d has no replica on %s; `parley shard list` shows where it is", admin.ErrRefused, shard, source.Name)
+		case slices.ContainsFunc(replicas, func(r cluster.Replica) bool { return r.Node == target.Number }):
+			return change, fmt.Errorf("%w: shard %d has a replica on %s already", admin.ErrRefused, shard, target.Name)
+		}
+		replicas[at] = cluster.NewReplica(target.Number, random64())
+		preferred := s.Preferred
+		if preferred == source.Number {
+			preferred = target.Number
+		}
+		return cluster.SetReplicas{Replicas: replicas, Preferred: preferred}, nil
+	})
 }
 
 // TransferShard implements admin.ClusterOperator.
 func (n *Node) TransferShard(ctx context.Context, shard uint32, to string) error {
-	m, target, err := n.named(to)
-	if err != nil {
-		return err
+	return n.place(ctx, shard, func(s *cluster.Shard) (change cluster.SetReplicas, err error) {
+		_, target, err := n.named(to)
+		if err != nil {
+			return change, err
+		}
+		if !slices.ContainsFunc(s.Replicas, func(r cluster.Replica) bool { return r.Node == target.Number }) {
+			return change, fmt.Errorf("%w: shard %d has no replica on %s: move one there first (`parley shard move`)", admin.ErrRefused, shard, target.Name)
+		}
+		return cluster.SetReplicas{Replicas: s.Replicas, Preferred: target.Number}, nil
+	})
+}
+
+// placeTries is how often an operator's choice is made again when the map has changed in
+// between: the planner makes a few changes a second, for a few seconds.
+const placeTries = 50
+
+// place makes an operator's choice of where a shard is and who leads it, for the map as it
+// is then. From now on the planner leaves the shard there.
+func (n *Node) place(ctx context.Context, shard uint32, choose func(s *cluster.Shard) (cluster.SetReplicas, error)) error {
+	var err error
+	for range placeTries {
+		m := n.maps.view.Map()
+		s := m.Shard(shard)
+		if s == nil {
+			return fmt.Errorf("%w: there is no shard %d; there are 0 to %d", admin.ErrRefused, shard, len(m.Shards)-1)
+		}
+		change, refused := choose(s)
+		if refused != nil {
+			return refused
+		}
+		change.Shard, change.Pinned, change.Epoch = shard, true, m.Epoch
+		if _, err = n.propose(ctx, change); !errors.Is(err, cluster.ErrEpoch) {
+			return refusal(err)
+		}
+		select {
+		case <-ctx.Done():
+			return refusal(err)
+		case <-time.After(leaderPoll):
+		}
 	}
-	s := m.Shard(shard)
-	if s == nil {
-		return fmt.Errorf("%w: there is no shard %d; there are 0 to %d", admin.ErrRefused, shard, len(m.Shards)-1)
-	}
-	if !slices.ContainsFunc(s.Replicas, func(r cluster.Replica) bool { return r.Node == target.Number }) {
-		return fmt.Errorf("%w: shard %d has no replica on %s: move one there first (`parley shard move`)", admin.ErrRefused, shard, target.Name)
-	}
-	_, err = n.propose(ctx, cluster.SetReplicas{Shard: shard, Replicas: s.Replicas, Preferred: target.Number, Pinned: true, Epoch: m.Epoch})
 	return refusal(err)
 }

@@ -37,10 +37,10 @@ func TestAThousandClientsThatNeverRead(t *testing.T) {
 				talker.say(t, wire.DirectRef(sloth), i+1, strings.Repeat("z", bytes))
 			}
 			// Pages wait for a session that does not read. Refusals of what is asked beyond that do not.
-	var ask []byte
-	for range 500 {
-		ask = wire.AppendHistory(ask, &wire.History{Correlation: 2, Ref: wire.DirectRef(talker.user)})
-	}
+			var ask []byte
+			for range 500 {
+				ask = wire.AppendHistory(ask, &wire.History{Correlation: 2, Ref: wire.DirectRef(talker.user)})
+			}
 			// Requests beyond requests_max are refused in few bytes, so it takes a while until
 			// all have more waiting than a session may have.
 			eventually(t, "those who asked are closed", func() bool {
