@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"parley/engine/cluster"
+	"parley/wire"
 )
 
 // A node that is about to stop hands over what it leads, and nobody gives it back because the
@@ -36,4 +37,23 @@ func TestADrainingNodeIsGivenNothingToLead(t *testing.T) {
 	if leaving.groupOf(0).Leading() {
 		t.Error("the leaving node leads again")
 	}
+}
+
+// A node that was to go and is taken back serves clients again, and may lead.
+func TestANodeThatIsTakenBackServesAgain(t *testing.T) {
+	nodes := startCluster(t, 3)
+	n := nodes[2]
+	ada := user(t, nodes[0], "ada")
+	before := n.maps.view.Map().Node(n.identity.Number).Name
+	if err := nodes[0].DrainNode(t.Context(), before, false); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, func() bool { return n.Ready() != nil })
+	waitUntil(t, func() bool { return nodes[0].DrainNode(t.Context(), before, true) == nil })
+	waitUntil(t, func() bool { return n.Ready() == nil })
+	s, _ := live(t, n, "ada", 1, 100)
+	s.text(wire.DirectRef(ada), 1, "a note to myself")
+	s.until(wire.TypeSent)
+	waitUntil(t, func() bool { return nodes[0].TransferShard(t.Context(), 0, before) == nil })
+	waitUntil(t, func() bool { g := n.groupOf(0); return g != nil && g.Leading() })
 }

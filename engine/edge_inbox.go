@@ -34,6 +34,8 @@ type (
 	}
 	// drainItem tells all sessions to go elsewhere.
 	drainItem struct{}
+	// resumeItem tells new ones to stay again.
+	resumeItem struct{}
 	// endItem closes those that did not.
 	endItem struct{}
 )
@@ -58,6 +60,8 @@ func (e *edge) Inbox(items []any) {
 			}
 		case drainItem:
 			e.drain()
+		case resumeItem:
+			e.draining = false
 		case endItem:
 			e.each(func(s *seat) { e.close(s, wire.CodeGoingAway, "the server stops") })
 		}

@@ -64,6 +64,8 @@ func (n *Node) settle(ctx context.Context) error {
 	}
 	if self.State == cluster.Draining {
 		n.leave(len(n.roster.groups()) == 0)
+	} else {
+		n.stay()
 	}
 	return errors.Join(errs...)
 }

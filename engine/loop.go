@@ -27,6 +27,7 @@ type Loop interface {
 type Server interface {
 	Address() net.Addr
 	Drain(ctx context.Context) error
+	Resume()
 	Stats() reactor.Stats
 	Close() error
 }

@@ -56,6 +56,7 @@ type Node struct {
 	draining atomic.Bool
 	leaving  atomic.Bool   // the cluster map wants this node to go
 	drained  chan struct{} // closed when it may
+	endLeave func()        // ends the drain that leave has begun; of the task host
 	clocks   clocks
 	// handingOver is set while leaderships are given to other nodes.
 	handingOver atomic.Bool

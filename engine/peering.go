@@ -179,15 +179,37 @@ func (n *Node) leave(empty bool) {
 		n.log.Info("drained: this node holds nothing any more")
 		close(n.drained)
 	}
-	if !n.serving.Load() || n.leaving.Swap(true) {
+	if !n.serving.Load() || n.draining.Load() || n.leaving.Swap(true) {
 		return
 	}
 	n.log.Info("draining, as the cluster map says")
+	ctx, cancel := context.WithTimeout(n.life, time.Minute)
+	done := make(chan struct{})
+	n.endLeave = func() {
+		cancel()
+		<-done
+	}
 	n.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(n.life, time.Minute)
+		defer close(done)
 		defer cancel()
 		_ = n.Drain(ctx)
 	})
+}
+
+// stay follows the map's wish that a node that was to go is taken back: it lets clients in
+// again, and may lead.
+func (n *Node) stay() {
+	if !n.leaving.Load() {
+		return
+	}
+	n.endLeave()
+	n.log.Info("taken back, as the cluster map says")
+	for _, l := range n.allLoops() {
+		l.Post(resumeItem{})
+	}
+	n.server.Resume()
+	n.draining.Store(false)
+	n.leaving.Store(false)
 }
 
 func isClosed(c chan struct{}) bool {

@@ -187,6 +187,8 @@ func outcomeOf(err error) Outcome {
 	switch {
 	case err == nil:
 		return Accepted
+	case errors.Is(err, client.ErrClosed):
+		return Unknown // whatever it was closed for
 	case errors.As(err, &refused), errors.Is(err, client.ErrOutboxFull):
 		return Refused
 	case errors.Is(err, client.ErrUnknownOutcome):

@@ -43,6 +43,7 @@ type Disk struct {
 	free     int64 // bytes; negative: no limit
 	failing  [2]int
 	slowest  time.Duration   // of a sync of the log or of a table
+	hurry    chan struct{}   // closed when slowest changes: who dawdles goes on
 	lost     map[string]bool // files of which a sync has failed: the kernel says it is well from then on, and keeps nothing
 	Injected int             // errors given so far
 	// opening, if set, gets an error instead of who runs into it. While it opens, Pebble
@@ -57,7 +58,7 @@ func NewDisk(random *rand.Rand) *Disk {
 }
 
 func wrapDisk(memory *vfs.MemFS, random *rand.Rand) *Disk {
-	return &Disk{FS: memory, memory: memory, random: random, free: -1, lost: make(map[string]bool)}
+	return &Disk{FS: memory, memory: memory, random: random, free: -1, lost: make(map[string]bool), hurry: make(chan struct{})}
 }
 
 // Crash is the disk as a crash now would leave it, with each block that was not synced there
@@ -85,6 +86,8 @@ func (d *Disk) SetSlow(most time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.slowest = most
+	close(d.hurry)
+	d.hurry = make(chan struct{})
 }
 
 // Fail makes an operation fail once, after so many of its kind.
@@ -154,9 +157,16 @@ func (d *Disk) dawdle(name string) {
 	if d.slowest > 0 {
 		slow = time.Duration(d.random.Int64N(int64(d.slowest)))
 	}
+	hurry := d.hurry
 	d.mu.Unlock()
-	if slow > 0 {
-		time.Sleep(slow)
+	if slow == 0 {
+		return
+	}
+	timer := time.NewTimer(slow)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-hurry:
 	}
 }
 

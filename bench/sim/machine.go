@@ -40,6 +40,8 @@ type Machine struct {
 	problem error // why a node did not start on a whole disk
 	flip    *Flip // in effect on the disk
 	fatals  int
+	disks   int            // that were lost
+	lost    bool           // its disk, and no other node has its place yet
 	graves  sync.WaitGroup // lives that are over and still run somewhere in the dark
 	started chan struct{}  // closed and renewed when a node has opened or died
 	hold    time.Time      // when it may start again
@@ -87,7 +89,7 @@ func (m *Machine) Address() string { return fmt.Sprintf("%s:%d", m.name, clientP
 func (m *Machine) Start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.life != nil {
+	if m.life != nil || m.lost {
 		return
 	}
 	m.lives++
@@ -138,7 +140,7 @@ func (l *life) link(config *engine.Config) error {
 	if err != nil {
 		return err
 	}
-	c.Name, c.Listener, c.Dial = l.machine.name, listener, l.host.Dial
+	c.Name, c.Listener, c.Dial = l.machine.nodeName(), listener, l.host.Dial
 	c.Advertise = listener.Addr().String()
 	config.Cluster = &c
 	return nil
@@ -250,7 +252,7 @@ func (m *Machine) Hold(d time.Duration) {
 // Supervise starts the node again if it is down and may start, on a whole disk.
 func (m *Machine) Supervise() error {
 	m.mu.Lock()
-	due := m.life == nil && !time.Now().Before(m.hold)
+	due := m.life == nil && !m.lost && !time.Now().Before(m.hold)
 	m.mu.Unlock()
 	if !due {
 		return nil
@@ -337,6 +339,52 @@ func (m *Machine) Damage() error {
 	m.log("%s has a flipped bit: %v", m.name, flip)
 	m.flip = &flip
 	return m.disk.Flip(flip)
+}
+
+// Wipe loses the disk, with power and node, and puts in an empty one. The machine stays
+// down until it is replaced.
+func (m *Machine) Wipe() {
+	m.Crash(true)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log("%s has lost its disk", m.name)
+	m.disk = NewDisk(rand.New(rand.NewPCG(m.random.Uint64(), m.random.Uint64())))
+	m.disks++
+	m.flip = nil
+	m.lost = true
+}
+
+// Replace lets another node begin on the empty disk.
+func (m *Machine) Replace(others []string, token string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cluster = &engine.ClusterConfig{Join: others, Token: token}
+	m.lost = false
+	m.hold = time.Now()
+}
+
+// Lost reports whether the machine has no disk with anything on it, and stays down.
+func (m *Machine) Lost() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lost
+}
+
+// nodeName is what the cluster calls the node: another one with each disk.
+func (m *Machine) nodeName() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.disks == 0 {
+		return m.name
+	}
+	return fmt.Sprintf("%s-%d", m.name, m.disks+1)
+}
+
+// Flipped reports whether a bit of the disk is not what was written, or was lately.
+func (m *Machine) Flipped() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flip != nil
 }
 
 // Repair turns the flipped bit back, while the machine is down, as if the disk had been

@@ -25,7 +25,7 @@ const (
 
 // harm lets the faults of the plan happen.
 func (w *world) harm() {
-	plan := DrawPlan(source(w.config.Seed, "plan"), w.config.Length, len(w.machines), len(w.devices), w.config.Faults)
+	plan := DrawPlan(source(w.config.Seed, "plan"), w.config.Length, len(w.members()), len(w.devices), w.config.Faults)
 	stop := make(chan struct{})
 	w.timers.Go(func() { w.supervise(stop) })
 	begin := time.Now()
@@ -44,7 +44,7 @@ func (w *world) harm() {
 // afterwards in heal.
 func (w *world) supervise(stop <-chan struct{}) {
 	for !closed(stop) {
-		for _, m := range w.machines {
+		for _, m := range w.members() {
 			if err := m.Supervise(); err != nil {
 				w.log("%s cannot be repaired: %v", m.name, err)
 			}
@@ -55,7 +55,7 @@ func (w *world) supervise(stop <-chan struct{}) {
 
 // inflict makes one fault happen and, after its time, undoes it.
 func (w *world) inflict(s Step) {
-	m := w.machines[s.Node]
+	m := w.members()[s.Node]
 	switch s.Fault {
 	case FaultKill, FaultPower:
 		m.Hold(s.For / 4)
@@ -65,19 +65,19 @@ func (w *world) inflict(s Step) {
 		if err := m.Stop(context.Background()); err != nil {
 			w.log("%s: stop: %v", m.name, err)
 		}
-		if s.Fault == FaultFlip {
+		if s.Fault == FaultFlip && !w.damaged() {
 			if err := m.Damage(); err != nil {
 				w.log("%s: flip: %v", m.name, err)
 			}
 		}
 		m.Hold(s.For / 4)
 	case FaultBlackout:
-		for _, m := range w.machines {
+		for _, m := range w.members() {
 			m.Hold(s.For / 4)
 			m.Crash(true)
 		}
-	case FaultTransfer:
-		w.transfer(s)
+	case FaultTransfer, FaultMove, FaultDrain, FaultJoin, FaultWipe:
+		w.operate(s)
 	case FaultPause:
 		m.Pause(s.For)
 		time.Sleep(s.For)
@@ -108,7 +108,7 @@ func (w *world) inflict(s Step) {
 
 // others are the hosts that a fault of the network keeps from a node.
 func (w *world) others(s Step) (hosts []string) {
-	for i, m := range w.machines {
+	for i, m := range w.members() {
 		if s.Peer >= 0 && i != s.Node && (s.Peer == i || s.Peer == s.Node) {
 			hosts = append(hosts, m.name)
 		}
@@ -119,6 +119,16 @@ func (w *world) others(s Step) (hosts []string) {
 		}
 	}
 	return hosts
+}
+
+// damaged reports whether a machine has a flipped bit: a second one could be the majority.
+func (w *world) damaged() bool {
+	for _, m := range w.members() {
+		if m.Flipped() {
+			return true
+		}
+	}
+	return false
 }
 
 // disturb makes a fault of the network happen, between a node and one device or all.
@@ -165,12 +175,12 @@ func (w *world) disturb(m *Machine, s Step) {
 // calm ends all faults at once.
 func (w *world) calm() {
 	w.timers.Wait()
-	for _, m := range w.machines {
+	for _, m := range w.members() {
 		for _, d := range w.devices {
 			w.network.Set(string(d.name), m.name, w.base)
 			w.network.Set(m.name, string(d.name), w.base)
 		}
-		for _, other := range w.machines {
+		for _, other := range w.members() {
 			w.network.Set(other.name, m.name, w.base)
 		}
 		m.SetClock(0)
@@ -186,7 +196,7 @@ func (w *world) calm() {
 func (w *world) heal() error {
 	w.calm()
 	w.log("all is well")
-	for _, m := range w.machines {
+	for _, m := range w.members() {
 		if err := m.Supervise(); err != nil {
 			return err
 		}
@@ -197,26 +207,15 @@ func (w *world) heal() error {
 	close(stop)
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	for _, m := range w.machines {
+	for _, m := range w.members() {
+		if m.Lost() {
+			continue
+		}
 		if _, err := m.Up(ctx); err != nil {
 			w.late("%s does not start: %v", m.name, err)
 		}
 	}
 	return nil
-}
-
-// transfer asks for another leader of a shard.
-func (w *world) transfer(s Step) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.For)
-	defer cancel()
-	node, to := w.machines[s.Node].Node(), w.machines[s.Amount%len(w.machines)]
-	if node == nil || len(w.machines) == 1 {
-		return
-	}
-	shard := uint32(s.Amount / 7 % w.config.Shards)
-	if err := node.TransferShard(ctx, shard, to.name); err != nil {
-		w.log("shard %d is not led by %s: %v", shard, to.name, err)
-	}
 }
 
 func (w *world) late(format string, args ...any) {
@@ -256,7 +255,7 @@ func (w *world) probe() {
 func (w *world) commits(ctx context.Context, name string) (err error) {
 	err = errors.New("sim: no node is up")
 	for {
-		for _, m := range w.machines {
+		for _, m := range w.members() {
 			node := m.Node()
 			if node == nil {
 				continue
@@ -331,16 +330,19 @@ func (w *world) answered() bool {
 
 // look takes the power from all nodes at once, and reads everything again.
 func (w *world) look() error {
-	for _, m := range w.machines {
+	for _, m := range w.members() {
 		m.Crash(true)
 	}
-	for _, m := range w.machines {
+	for _, m := range w.members() {
 		m.Start()
 	}
 	if _, err := w.judge("after all lost power"); err != nil {
 		w.late("nobody can read any more: %v", err)
+		return nil
 	}
-	return nil
+	close(w.end)
+	w.people.Wait()
+	return w.compare()
 }
 
 // judge reads everything as each user.

@@ -29,11 +29,16 @@ const (
 	FaultReset                 // connections break
 	FaultBlackout              // all machines lose power at once
 	FaultTransfer              // a shard is led elsewhere, as an operator wants it
+	FaultMove                  // a replica moves to another node
+	FaultDrain                 // a node is drained, and taken back
+	FaultJoin                  // a spare machine joins
+	FaultWipe                  // a machine loses its disk; its node is removed, and another joins on it
 	faults
 )
 
 var faultNames = [faults]string{"kill", "power", "stop", "pause", "sync", "write", "slow", "near-full", "full", "flip",
-	"clock", "cut", "one-way", "flap", "lossy", "reset", "blackout", "transfer"}
+	"clock", "cut", "one-way", "flap", "lossy", "reset", "blackout", "transfer",
+	"move", "drain", "join", "wipe"}
 
 // String is the fault's name.
 func (f Fault) String() string { return faultNames[f] }

@@ -91,6 +91,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	return nil
 }
 
+// Resume implements engine.Server.
+func (s *Server) Resume() { s.draining.Store(closed(s.done)) }
+
 // Stats implements engine.Server.
 func (s *Server) Stats() reactor.Stats { return reactor.Stats{Connections: s.open.Load()} }
 

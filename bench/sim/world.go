@@ -19,6 +19,7 @@ import (
 type Config struct {
 	Seed     uint64
 	Nodes    int
+	Spares   int // machines that may join
 	Shards   int
 	Users    int
 	Length   time.Duration // of the time with faults
@@ -34,7 +35,7 @@ type Config struct {
 func DrawConfig(seed uint64) Config {
 	random := rand.New(rand.NewPCG(seed, 0x73696d))
 	return Config{
-		Seed: seed, Nodes: drawNodes(random), Shards: 1 + random.IntN(4), Users: 3 + random.IntN(3),
+		Seed: seed, Nodes: drawNodes(random), Spares: random.IntN(3), Shards: 1 + random.IntN(4), Users: 3 + random.IntN(3),
 		Length: 30*time.Second + time.Duration(random.Int64N(int64(60*time.Second))),
 		Faults: AllFaults(), Window: []int{512, 4096, WindowBytes}[random.IntN(3)],
 		Trailing: []int64{500, 10_000, 1 << 20}[random.IntN(3)],
@@ -59,7 +60,8 @@ type world struct {
 	config   Config
 	random   *rand.Rand
 	network  *Network
-	machines []*Machine
+	machines []*Machine // of the cluster
+	spares   []*Machine // that may join
 	devices  []*device
 	users    []wire.ID
 	tokens   map[string]string
@@ -67,8 +69,9 @@ type world struct {
 	logger   *slog.Logger
 	base     Path
 
-	mu    sync.Mutex
+	mu    sync.Mutex // of what follows, and of machines and spares
 	trace []string
+	wiped bool // a machine has lost its disk
 
 	quiet, end chan struct{}
 	people     sync.WaitGroup
@@ -102,7 +105,7 @@ func Run(c Config) *Result {
 	}
 	w.shutdown()
 	r := &Result{Config: c, Trace: w.trace, History: w.recorder.History(), Virtual: w.recorder.Now()}
-	for _, m := range w.machines {
+	for _, m := range w.members() {
 		r.Fatals += m.fatals
 		r.Lives += m.lives
 	}
@@ -118,10 +121,18 @@ func newWorld(c Config) *world {
 		w.logger = slog.New(slog.NewTextHandler(c.Verbose, nil))
 	}
 	w.network = NewNetwork(c.Seed, w.base, c.Window)
-	for i := range c.Nodes {
+	spares := c.Spares
+	if c.Nodes == 1 {
+		spares = 0 // a node that began alone stays alone here
+	}
+	for i := range c.Nodes + spares {
 		name := fmt.Sprintf("node%d", i+1)
 		m := NewMachine(name, w.network, source(c.Seed, name), w.setup, w.log, w.logger.With("node", name))
-		w.machines = append(w.machines, m)
+		if i < c.Nodes {
+			w.machines = append(w.machines, m)
+		} else {
+			w.spares = append(w.spares, m)
+		}
 	}
 	return w
 }
@@ -166,8 +177,8 @@ func (w *world) run() error {
 func (w *world) begin() error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	first := w.machines[0]
-	if len(w.machines) > 1 {
+	first := w.members()[0]
+	if len(w.members()) > 1 {
 		first.Join(nil, "")
 	}
 	first.Start()
@@ -212,13 +223,13 @@ func (w *world) begin() error {
 func (w *world) form() error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	first := w.machines[0]
+	first := w.members()[0]
 	first.Start()
 	founder, err := first.Up(ctx)
 	if err != nil {
 		return err
 	}
-	for _, m := range w.machines[1:] {
+	for _, m := range w.members()[1:] {
 		invitation, err := founder.Invite(ctx, time.Hour)
 		if err != nil {
 			return err
@@ -229,7 +240,7 @@ func (w *world) form() error {
 			return err
 		}
 	}
-	for len(w.machines) > 1 && !w.settled(ctx, founder) {
+	for len(w.members()) > 1 && !w.settled(ctx, founder) {
 		if !pause(ctx, 100*time.Millisecond) {
 			return fmt.Errorf("sim: the cluster does not form: %w", ctx.Err())
 		}
@@ -244,7 +255,7 @@ func (w *world) settled(ctx context.Context, node *engine.Node) bool {
 		return false
 	}
 	for _, s := range shards {
-		if !s.Settled || len(s.Replicas) != min(3, len(w.machines)) {
+		if !s.Settled || len(s.Replicas) != min(3, len(w.members())) {
 			return false
 		}
 	}
@@ -272,7 +283,7 @@ func (w *world) device(user, kind string, id wire.ID) *device {
 	d := &device{name: Device(name), user: id, token: w.tokens[name], peers: w.users, network: w.network, host: w.network.Host(name, nil),
 		recorder: w.recorder, random: source(w.config.Seed, name), sources: source(w.config.Seed, name+" dials"), traffic: w.config.Traffic,
 		reached: make(map[wire.Conversation]uint64)}
-	for _, m := range w.machines {
+	for _, m := range w.members() {
 		d.servers = append(d.servers, m.Address())
 	}
 	return d
@@ -288,7 +299,7 @@ func (w *world) shutdown() {
 	w.calm()
 	w.timers.Wait()
 	w.people.Wait()
-	for _, m := range w.machines {
+	for _, m := range w.members() {
 		m.Crash(false)
 		m.Bury()
 	}

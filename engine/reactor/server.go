@@ -115,6 +115,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	return nil
 }
 
+// Resume lets new connections in again after a Drain that was not followed by Close.
+func (s *Server) Resume() { s.draining.Store(s.closing.Load()) }
+
 // drainPoll is how often a drain looks whether everybody has gone.
 const drainPoll = 20 * time.Millisecond
 
