@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,15 +22,29 @@ import (
 // A script is a handler that notes what it is told and does what a test wants.
 type script struct {
 	loop    engine.Loop
+	mu      sync.Mutex
 	log     []string
 	message func(h reactor.Handle, payload []byte)
 	inbox   func(items []any)
 }
 
-func (s *script) Opened(reactor.Handle)   { s.log = append(s.log, "opened") }
-func (s *script) Closed(reactor.Handle)   { s.log = append(s.log, "closed") }
-func (s *script) Writable(reactor.Handle) { s.log = append(s.log, "writable") }
-func (s *script) Expired(reactor.Handle)  { s.log = append(s.log, "expired") }
+func (s *script) note(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, text)
+}
+
+// told is what the handler has been told so far.
+func (s *script) told() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.log)
+}
+
+func (s *script) Opened(reactor.Handle)   { s.note("opened") }
+func (s *script) Closed(reactor.Handle)   { s.note("closed") }
+func (s *script) Writable(reactor.Handle) { s.note("writable") }
+func (s *script) Expired(reactor.Handle)  { s.note("expired") }
 func (s *script) Message(h reactor.Handle, payload []byte) {
 	s.log = append(s.log, "message "+string(payload))
 	if s.message != nil {
@@ -68,6 +83,12 @@ func serve(t *testing.T, s *script, fn func(c *Conn, in *bufio.Reader, server en
 	})
 }
 
+// rest lets time pass, and waits until what that brings has been done.
+func rest(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func say(t *testing.T, c *Conn, messages ...string) {
 	t.Helper()
 	var b strings.Builder
@@ -100,10 +121,9 @@ func TestTheServerCorksATurnIntoOneMessage(t *testing.T) {
 			t.Fatalf("heard %q", f.Payload)
 		}
 		c.Close()
-		synctest.Wait()
-		time.Sleep(time.Second)
-		if want := []string{"opened", "message one", "message two", "closed"}; !slices.Equal(s.log, want) {
-			t.Fatalf("%q, want %q", s.log, want)
+		rest(time.Second)
+		if want := []string{"opened", "message one", "message two", "closed"}; !slices.Equal(s.told(), want) {
+			t.Fatalf("%q, want %q", s.told(), want)
 		}
 	})
 }
@@ -119,14 +139,14 @@ func TestTheServerTellsWhoIsSlow(t *testing.T) {
 	}
 	serve(t, s, func(c *Conn, in *bufio.Reader, _ engine.Server) {
 		say(t, c, "much")
-		time.Sleep(time.Second)
+		rest(time.Second)
 		if queued < 8<<10 || !blocked {
 			t.Fatalf("%d queued, blocked %v", queued, blocked)
 		}
 		hear(t, in)
-		time.Sleep(time.Second)
-		if !slices.Contains(s.log, "writable") {
-			t.Fatalf("%q", s.log)
+		rest(time.Second)
+		if !slices.Contains(s.told(), "writable") {
+			t.Fatalf("%q", s.told())
 		}
 	})
 }
@@ -136,12 +156,12 @@ func TestTheServerKeepsDeadlinesAndSaysGoodbye(t *testing.T) {
 	s.message = func(h reactor.Handle, payload []byte) { s.loop.SetDeadline(h, 5) }
 	serve(t, s, func(c *Conn, in *bufio.Reader, server engine.Server) {
 		say(t, c, "wait")
-		time.Sleep(4 * time.Second)
-		if slices.Contains(s.log, "expired") {
+		rest(4 * time.Second)
+		if slices.Contains(s.told(), "expired") {
 			t.Fatal("too early")
 		}
-		time.Sleep(3 * time.Second)
-		if !slices.Contains(s.log, "expired") {
+		rest(3 * time.Second)
+		if !slices.Contains(s.told(), "expired") {
 			t.Fatal("not in time")
 		}
 		go server.Close()
@@ -150,9 +170,9 @@ func TestTheServerKeepsDeadlinesAndSaysGoodbye(t *testing.T) {
 		if f.Header.OpCode != ws.OpClose || code != ws.StatusGoingAway {
 			t.Fatalf("%+v", f.Header)
 		}
-		time.Sleep(5 * time.Second)
-		if s.log[len(s.log)-1] != "closed" {
-			t.Fatalf("%q", s.log)
+		rest(5 * time.Second)
+		if told := s.told(); told[len(told)-1] != "closed" {
+			t.Fatalf("%q", s.told())
 		}
 	})
 }
