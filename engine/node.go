@@ -52,6 +52,8 @@ type Node struct {
 	admin    *admin.Server
 	metrics  *metrics
 	counters clusterCounters
+	// transfers are those of leadership that nobody took over.
+	transfers transfers
 	diskFull atomic.Bool
 	draining atomic.Bool
 	leaving  atomic.Bool   // the cluster map wants this node to go

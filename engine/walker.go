@@ -82,10 +82,14 @@ func (n *Node) walkGroup(group uint32, g *raft.Group) {
 		n.log.Info("replica step", "group", group, "action", step.Action, "replica", step.Replica, "reason", step.Reason)
 		if err := take(ctx, g, step); err != nil {
 			n.log.Warn("replica step failed", "group", group, "action", step.Action, "replica", step.Replica, "error", err)
+			if node, ok := cluster.NodeOf(step.Replica); ok && step.Action == cluster.Transfer {
+				n.transfers.fail(group, node)
+			}
 			return
 		}
 		n.counters.steps.Add(1)
 		if step.Action == cluster.Transfer {
+			n.transfers.succeed(group)
 			return // another node goes on
 		}
 	}
@@ -97,8 +101,8 @@ func (n *Node) nextStep(ctx context.Context, group uint32, g *raft.Group) cluste
 	desired, preferred := m.Wanted(group)
 	actual := g.Membership()
 	progress, unfit := n.progress(ctx, group, actual)
-	if preferred != 0 && unfit[preferred] {
-		preferred = 0 // it would give the leadership back
+	if preferred != 0 && (unfit[preferred] || n.transfers.rests(group, preferred)) {
+		preferred = 0 // it would give the leadership back, or did not take it
 	}
 	commit := g.Commit()
 	return cluster.Walk(desired, cluster.Membership(actual), cluster.Local{
