@@ -52,8 +52,7 @@ func TestANodeThatIsTakenBackServesAgain(t *testing.T) {
 	waitUntil(t, func() bool { return nodes[0].DrainNode(t.Context(), before, true) == nil })
 	waitUntil(t, func() bool { return n.Ready() == nil })
 	s, _ := live(t, n, "ada", 1, 100)
-	s.text(wire.DirectRef(ada), 1, "a note to myself")
-	s.until(wire.TypeSent)
+	sendUntilSent(t, s, wire.DirectRef(ada), 1, "a note to myself")
 	waitUntil(t, func() bool { return nodes[0].TransferShard(t.Context(), 0, before) == nil })
 	waitUntil(t, func() bool { g := n.groupOf(0); return g != nil && g.Leading() })
 }

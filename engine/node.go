@@ -54,12 +54,12 @@ type Node struct {
 	counters clusterCounters
 	// transfers are those of leadership that nobody took over.
 	transfers transfers
-	diskFull atomic.Bool
-	draining atomic.Bool
-	leaving  atomic.Bool   // the cluster map wants this node to go
-	drained  chan struct{} // closed when it may
-	endLeave func()        // ends the drain that leave has begun; of the task host
-	clocks   clocks
+	diskFull  atomic.Bool
+	draining  atomic.Bool
+	leaving   atomic.Bool   // the cluster map wants this node to go
+	drained   chan struct{} // closed when it may
+	endLeave  func()        // ends the drain that leave has begun; of the task host
+	clocks    clocks
 	// handingOver is set while leaderships are given to other nodes.
 	handingOver atomic.Bool
 	life        context.Context // ends when the node closes

@@ -45,8 +45,7 @@ func loseCluster(t *testing.T) *lostCluster {
 		next := (i + 1) % len(l.names)
 		from, _ := live(t, l.nodes[i%3], name, 1, uint64(100+i))
 		for counter := range l.says {
-			from.text(wire.DirectRef(l.ids[next]), uint64(counter+1), fmt.Sprint(name, " says ", counter+1))
-			from.until(wire.TypeSent)
+			sendUntilSent(t, from, wire.DirectRef(l.ids[next]), uint64(counter+1), fmt.Sprint(name, " says ", counter+1))
 		}
 		to, _ := live(t, l.nodes[next%3], l.names[next], 2, uint64(200+i))
 		to.cursor(wire.DirectRef(l.ids[i]), wire.Read, uint64(l.says))
