@@ -70,7 +70,7 @@ const (
 	yieldTime = 15 * time.Millisecond
 	// doubtsMax times yieldTime is how long a replica may go on to trust a leader that another
 	// one doubts: the longest time between two heartbeats.
-	doubtsMax = 16
+	doubtsMax = 18
 	// exportPause is between two exports of the very same state.
 	exportPause = time.Second
 	// exportLinger is how long the log behind an export is kept after it was sent: the

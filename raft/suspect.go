@@ -39,7 +39,8 @@ func (s *suspicion) run(n *Node) {
 			return
 		case now := <-timer.C:
 			clear(s.told)
-			s.wait = suspectInterval
+			// At the moments at which links send heartbeats, so that an idle node sleeps in between.
+			s.wait = suspectInterval - time.Duration(now.UnixNano())%suspectInterval
 			for _, g := range n.running() {
 				s.look(g, now)
 			}

@@ -54,10 +54,12 @@
 //
 // Frames are appended to a buffer while the writer writes another (outbox.go): whatever is pending
 // leaves in one system call. A frame is prompt or lazy. A lazy one does not wake the writer; it
-// leaves with the next prompt one, or after 20 ms. Lazy are: heartbeats, except those of a read that
+// leaves with the next prompt one, or at the next beat, a moment that is the same for all nodes
+// whose clocks agree, 20 times a second. Lazy are: heartbeats, except those of a read that
 // waits (Probe); AppendEntries of a pipeline that have no entries and no commit index that was
-// not told before; and the answers to both. So the heartbeats of a hundred groups cost one
-// write, and a lone message never waits.
+// not told before; and the answers to both, which leave as soon as all that came together is
+// answered. So the heartbeats of a hundred groups cost one write, idle nodes wake up together
+// and sleep together, and a lone message never waits.
 //
 // # Who is alive
 //

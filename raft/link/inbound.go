@@ -126,6 +126,9 @@ func (in *inbound) tick(now time.Duration, paused bool) {
 func (in *inbound) read() error {
 	frames := frameReader{in: in.stream.in}
 	for {
+		if in.stream.in.Buffered() == 0 {
+			in.out.flush() // answers that nobody waits for, all of what came together
+		}
 		kind, body, err := frames.next()
 		if err != nil {
 			return err

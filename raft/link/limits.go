@@ -66,9 +66,9 @@ const (
 	pingsAlways  = 4
 	// deadAfter is when a connection that brought nothing is given up.
 	deadAfter = 2 * time.Second
-	// lazyDelay is how long a frame waits for others to ride along with if nobody waits for
-	// it. A heartbeat and its answer are late by twice this, of a lease of 500 ms.
-	lazyDelay = 20 * time.Millisecond
+	// beatInterval is how long a frame waits at most for others to ride along with if nobody
+	// waits for it: heartbeats are sent each 100 to 250 ms then, for a lease of 500 ms.
+	beatInterval = 50 * time.Millisecond
 	// dialTimeout is for one attempt; handshakeTimeout for TLS and the preamble.
 	dialTimeout      = time.Second
 	handshakeTimeout = 3 * time.Second

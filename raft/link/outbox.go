@@ -17,7 +17,8 @@ var (
 
 // An outbox is what waits for one connection. Frames are appended to one buffer while the writer
 // writes the other: whatever is pending leaves in one write. A lazy frame does not wake the
-// writer; it leaves with the next that does, or after lazyDelay.
+// writer; it leaves with the next that does, with the answers to what the peer has just
+// sent, or at the next beat.
 type outbox struct {
 	stream *stream
 	count  *counters
@@ -76,10 +77,11 @@ func (o *outbox) commit(b []byte, start, frames int, prompt bool) error {
 		}
 	case !o.prompt && !o.armed:
 		o.armed = true
+		wait := untilBeat(time.Now())
 		if o.timer == nil {
-			o.timer = time.AfterFunc(lazyDelay, o.due)
+			o.timer = time.AfterFunc(wait, o.due)
 		} else {
-			o.timer.Reset(lazyDelay)
+			o.timer.Reset(wait)
 		}
 	}
 	return nil
@@ -98,12 +100,36 @@ func (o *outbox) due() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.armed = false
-	if len(o.pending) > 0 {
-		o.prompt = true
-		if o.writing == 0 {
-			o.rouse()
-		}
+	o.hasten()
+}
+
+// hasten makes what is pending leave now. mu is held.
+func (o *outbox) hasten() {
+	if len(o.pending) == 0 || o.prompt {
+		return
 	}
+	o.prompt = true
+	if o.writing == 0 {
+		o.rouse()
+	}
+}
+
+// flush makes what is pending leave now.
+func (o *outbox) flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hasten()
+}
+
+// untilBeat is how long it is until the next multiple of beatInterval. Nodes whose clocks agree
+// write, and are written to, at the same moments, and sleep between them: for idle nodes it
+// is waking up that costs. Clocks that disagree only make them wake up more often.
+func untilBeat(now time.Time) time.Duration {
+	past := time.Duration(now.UnixNano()) % beatInterval
+	if past < 0 { // before 1970
+		past += beatInterval
+	}
+	return beatInterval - past
 }
 
 // run writes until the outbox fails.

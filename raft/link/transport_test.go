@@ -140,7 +140,7 @@ func TestHeartbeatsRideAlongAndProbesDoNot(t *testing.T) {
 		if took(a.AppendEntries); beats != 0 {
 			t.Error("a new term was handled among other groups' messages")
 		}
-		if d := took(a.AppendEntries); d != 2*lazyDelay || beats != 1 {
+		if d := took(a.AppendEntries); d != beatInterval || beats != 1 {
 			t.Errorf("a heartbeat took %v, and %d were handled past the queue", d, beats)
 		}
 		if d := took(a.Probe); d != 0 || beats != 2 {
@@ -177,7 +177,7 @@ func TestHeartbeatsOfManyGroupsShareAWrite(t *testing.T) {
 			sending.Wait()
 		}
 		beat() // with the routes
-		time.Sleep(lazyDelay)
+		time.Sleep(beatInterval)
 		before := [2]Stats{hubs[0].Stats(), hubs[1].Stats()}
 		beat()
 		after := [2]Stats{hubs[0].Stats(), hubs[1].Stats()}
