@@ -101,6 +101,23 @@ func (x *terminal) write(t *testing.T, keys string) {
 	}
 }
 
+// hides waits until the terminal does not show what is written.
+func (x *terminal) hides(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(bound); ; time.Sleep(time.Millisecond) {
+		now, err := unix.IoctlGetTermios(int(x.master.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now.Lflag&unix.ECHO == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the terminal goes on to show what is written; the screen is\n%s", x)
+		}
+	}
+}
+
 // end waits until the program has ended and gives its exit code.
 func (x *terminal) end(t *testing.T) int {
 	t.Helper()
@@ -114,9 +131,11 @@ func TestPasswordsAreAskedForTwiceAndNotShown(t *testing.T) {
 	add := func(first, second string) (*terminal, int) {
 		x := onTerminal(t, 80, 24, "user", "add", "ada", "--data", dir)
 		x.shows(t, "Password for ada:")
+		x.hides(t)
 		x.write(t, first)
 		if second != "" {
 			x.shows(t, "Again:")
+			x.hides(t)
 			x.write(t, second)
 		}
 		return x, x.end(t)

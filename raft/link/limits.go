@@ -55,6 +55,8 @@ const (
 	// writeBytesMax is the most that is written under one deadline. A way that takes longer than
 	// deadAfter for it, 128 KB/s, cannot carry a link.
 	writeBytesMax = 256 << 10
+	// writeNowBytesMax is how much a goroutine other than the writer writes.
+	writeNowBytesMax = 16 << 10
 )
 
 const (
@@ -69,6 +71,9 @@ const (
 	// beatInterval is how long a frame waits at most for others to ride along with if nobody
 	// waits for it: heartbeats are sent each 100 to 250 ms then, for a lease of 500 ms.
 	beatInterval = 50 * time.Millisecond
+	// idleAfter is how long nothing must have been written before a frame is taken for one that
+	// comes alone. Those that come in flocks leave together, which costs less.
+	idleAfter = 100 * time.Microsecond
 	// dialTimeout is for one attempt; handshakeTimeout for TLS and the preamble.
 	dialTimeout      = time.Second
 	handshakeTimeout = 3 * time.Second

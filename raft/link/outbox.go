@@ -27,11 +27,13 @@ type outbox struct {
 
 	mu      sync.Mutex
 	pending []byte
-	spare   []byte // nil while it is written
-	writing int    // bytes
-	frames  int    // in pending
-	prompt  bool   // something in pending does not wait
-	armed   bool   // the timer runs
+	spare   []byte        // nil while it is written
+	writing int           // bytes
+	rest    bool          // of what is being written, the writer must write what the stream held back
+	idleAt  time.Duration // of now, when the last write ended
+	frames  int           // in pending
+	prompt  bool          // something in pending does not wait
+	armed   bool          // the timer runs
 	timer   *time.Timer
 	err     error
 }
@@ -61,17 +63,22 @@ func (o *outbox) abort() { o.mu.Unlock() }
 
 // commit takes the buffer back with frames appended, the last of which began at start.
 func (o *outbox) commit(b []byte, start, frames int, prompt bool) error {
-	defer o.mu.Unlock()
 	b, err := closeFrame(b, start)
 	o.pending = b // without the last frame if that is too large
 	if err != nil {
 		o.count.drops.Add(1)
+		o.mu.Unlock()
 		return err
 	}
 	o.frames += frames
 	switch {
 	case prompt:
 		o.prompt = true
+		if b := o.takeIdle(); b != nil {
+			o.mu.Unlock()
+			o.writeNow(b)
+			return nil
+		}
 		if o.writing == 0 {
 			o.rouse()
 		}
@@ -84,7 +91,38 @@ func (o *outbox) commit(b []byte, start, frames int, prompt bool) error {
 			o.timer.Reset(wait)
 		}
 	}
+	o.mu.Unlock()
 	return nil
+}
+
+// takeIdle is take for the goroutine that has just appended a frame, if the connection was
+// idle long enough: a frame that is alone need not wait until the writer is awake. mu is held.
+func (o *outbox) takeIdle() []byte {
+	if !o.stream.writesNow() || o.writing > 0 || len(o.pending) > writeNowBytesMax || o.stream.now()-o.idleAt < idleAfter {
+		return nil
+	}
+	return o.takeLocked()
+}
+
+// writeNow writes what takeIdle took, as far as that goes without waiting.
+func (o *outbox) writeNow(b []byte) {
+	whole, err := o.stream.writeNow(b)
+	if err != nil {
+		o.fail(fmt.Errorf("link: write: %w", err))
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !whole {
+		o.rest = true
+		o.spare = b[:0]
+		o.rouse()
+		return
+	}
+	o.giveLocked(b)
+	if o.prompt {
+		o.rouse()
+	}
 }
 
 // rouse wakes the writer.
@@ -135,8 +173,8 @@ func untilBeat(now time.Time) time.Duration {
 // run writes until the outbox fails.
 func (o *outbox) run() error {
 	for {
-		b := o.take()
-		if b == nil {
+		b, rest := o.take()
+		if b == nil && !rest {
 			select {
 			case <-o.wake:
 				continue
@@ -144,7 +182,12 @@ func (o *outbox) run() error {
 				return o.failure()
 			}
 		}
-		err := o.stream.writeAll(b)
+		var err error
+		if rest {
+			err = o.stream.writeRest()
+		} else {
+			err = o.stream.writeAll(b)
+		}
 		o.give(b)
 		if err != nil {
 			err = fmt.Errorf("link: write: %w", err)
@@ -154,13 +197,25 @@ func (o *outbox) run() error {
 	}
 }
 
-// take swaps the buffers if there is something that must leave.
-func (o *outbox) take() []byte {
+// take swaps the buffers if there is something that must leave and nobody writes. If somebody
+// could not write all of it, rest is true.
+func (o *outbox) take() (b []byte, rest bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.prompt || o.err != nil {
-		return nil
+	if o.err != nil {
+		return nil, false
 	}
+	if o.rest {
+		o.rest = false
+		return o.spare, true
+	}
+	if !o.prompt || o.writing > 0 {
+		return nil, false
+	}
+	return o.takeLocked(), false
+}
+
+func (o *outbox) takeLocked() []byte {
 	b := o.pending
 	o.writing = len(b)
 	o.count.framesOut.Add(uint64(o.frames))
@@ -174,7 +229,12 @@ func (o *outbox) take() []byte {
 func (o *outbox) give(b []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.giveLocked(b)
+}
+
+func (o *outbox) giveLocked(b []byte) {
 	o.writing = 0
+	o.idleAt = o.stream.now()
 	if cap(b) <= keepBytesMax {
 		o.spare = b
 	}

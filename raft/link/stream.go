@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -17,6 +18,7 @@ type stream struct {
 	in       *bufio.Reader
 	bottom   *bottom
 	alive    *vitals // nil during the handshake
+	began    time.Time
 }
 
 // vitals say when a connection did something last, in time of Hub.now. A large frame is heard of long
@@ -50,6 +52,7 @@ func (s *stream) attend(h *Hub, p *presence) {
 // bottom is the connection under TLS.
 type bottom struct {
 	net.Conn
+	raw   syscall.RawConn // nil if it is no socket, but a test's
 	in    *bufio.Reader
 	count *counters
 
@@ -96,11 +99,12 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interva
 
 // newStream takes a connection over. Without a configuration it is plain.
 func newStream(conn net.Conn, count *counters) *stream {
+	b := &bottom{Conn: conn, count: count}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(keepAlive) // a connection without it works, too
+		b.raw, _ = tcp.SyscallConn()
 	}
-	b := &bottom{Conn: conn, count: count}
-	s := &stream{Conn: b, bottom: b}
+	s := &stream{Conn: b, bottom: b, began: time.Now()}
 	b.in = bufio.NewReaderSize(counted{s}, readBufferBytes)
 	s.in = b.in
 	return s
@@ -170,6 +174,56 @@ func (b *bottom) uncork() error {
 		b.held = nil
 	}
 	return err
+}
+
+// writesNow tells whether the connection can be written to without waiting.
+func (s *stream) writesNow() bool { return s.bottom.raw != nil }
+
+// now is a time that no clock change moves.
+func (s *stream) now() time.Duration { return time.Since(s.began) }
+
+// writeNow writes as much as the kernel takes at once. Unless that is all, writeRest must follow.
+func (s *stream) writeNow(p []byte) (whole bool, err error) {
+	s.bottom.cork()
+	if _, err := s.Write(p); err != nil {
+		return false, err
+	}
+	return s.bottom.release()
+}
+
+// writeRest writes what writeNow left.
+func (s *stream) writeRest() error {
+	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	return s.bottom.uncork()
+}
+
+// release is uncork without waiting: what the kernel does not take stays, and so does the cork.
+func (b *bottom) release() (whole bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	failed := b.raw.Write(func(fd uintptr) bool {
+		n, err = syscall.Write(int(fd), b.held)
+		return true
+	})
+	switch {
+	case failed != nil:
+		return false, failed
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		n = 0
+	case err != nil:
+		return false, err
+	}
+	b.count.writes.Add(1)
+	b.count.bytesOut.Add(uint64(n))
+	if n < len(b.held) {
+		b.held = b.held[:copy(b.held, b.held[n:])]
+		return false, nil
+	}
+	b.corked, b.held = false, b.held[:0]
+	return true, nil
 }
 
 // close ends the connection at once. A TLS farewell would have to wait for the peer to read.
