@@ -28,6 +28,7 @@ type cluster struct {
 
 	padding  int  // bytes that are added to entries
 	truncate bool // logs are truncated as far as can be
+	shipping bool // leaders send entries before they have written them
 
 	mu           sync.Mutex
 	proposed     int
@@ -92,7 +93,13 @@ func (c *cluster) retire(m *member) {
 	c.retired = append(c.retired, m)
 }
 
-func (m *member) start() { m.startOn(m.c.network.Network(m.server)) }
+func (m *member) start() {
+	var network Network = m.c.network.Network(m.server)
+	if m.c.shipping {
+		network = shippingNetwork{network}
+	}
+	m.startOn(network)
+}
 
 func (m *member) startOn(network Network) {
 	m.c.mu.Lock()
@@ -200,6 +207,13 @@ func (m *member) propose() string {
 	m.source.add([]byte(value))
 	m.group.Kick()
 	return value
+}
+
+// applied is the one order as far as any replica has applied it.
+func (c *cluster) applied() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.history)
 }
 
 func (c *cluster) isAcknowledged(value string) bool {

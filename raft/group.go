@@ -96,6 +96,7 @@ func newGroup(n *Node, c GroupConfig) *Group {
 	g.log = &groupLog{
 		group: c.ID, store: n.store, committer: n.committer, fail: n.fail, grain: grain,
 		record: c.Machine.Record, appended: g.watchMembers, removed: g.members.cut, grown: g.Compact,
+		writing: g.ship,
 	}
 	g.flight.window = InFlightMax
 	g.flight.wake = make(chan struct{}, 1)
@@ -178,6 +179,23 @@ func (g *Group) open() error {
 	}
 	g.raft = r
 	return nil
+}
+
+// ship sends commands to the followers while this replica, their leader, writes them: it
+// counts itself among those that have them only once its own write is durable, and a
+// follower that has what its leader has lost is an ordinary thing to Raft. All entries of a
+// term are its leader's, which stores each once, so none of them comes here a second time.
+func (g *Group) ship(logs []*hraft.Log) {
+	term := g.leadership.Load()
+	if term == 0 || g.alone() {
+		return
+	}
+	for _, l := range logs {
+		if l.Type != hraft.LogCommand || l.Term != term {
+			return
+		}
+	}
+	g.transport.ship(logs, g.applied.Load())
 }
 
 // forgetHalfABootstrap undoes what a crash in the middle of the very first start leaves:

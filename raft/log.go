@@ -44,6 +44,7 @@ type groupLog struct {
 	appended  func(logs []*hraft.Log) // sees entries before they are durable, and those that are there
 	removed   func(from uint64)       // learns that the entries from an index on are replaced
 	grown     func()                  // called when it may be time to truncate
+	writing   func(logs []*hraft.Log) // nil, or sees entries that are about to be written
 
 	write *operation // of the goroutine that appends
 
@@ -218,6 +219,9 @@ func (g *groupLog) StoreLogs(logs []*hraft.Log) error {
 	}
 	if g.appended != nil {
 		g.appended(logs)
+	}
+	if g.writing != nil {
+		g.writing(logs)
 	}
 	o := g.write
 	o.clear()

@@ -3,6 +3,8 @@ package raft
 import (
 	"errors"
 	"io"
+	"slices"
+	"sync"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -26,6 +28,15 @@ type prober interface {
 	Probe(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error
 }
 
+// A shipper is a pipeline that can send entries before the leader has written them itself, so
+// that the disks of leader and followers work at the same time. The message that
+// hashicorp/raft sends once the leader's write is durable is then answered by the answer to
+// that one. Ship must not block; what it does not take goes the usual way. committed is what
+// the leader knows to be committed.
+type shipper interface {
+	Ship(logs []*hraft.Log, committed uint64)
+}
+
 // A Network makes the transports of this node's groups.
 type Network interface {
 	// Transport returns the transport of this node's replica of a group, which the server
@@ -43,6 +54,9 @@ type carrier struct {
 	yield   func()      // to other candidates
 	doubt   func() bool // waits a moment, and tells whether the leader is still doubted
 	close   func() error
+
+	mu       sync.Mutex
+	shippers []shipper // of the pipelines that are open
 }
 
 // Close ends all that is under way.
@@ -109,16 +123,45 @@ func (c *carrier) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return &carrierPipeline{p, c.stalled}, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, ok := p.(shipper); ok {
+		c.shippers = append(c.shippers, s)
+	}
+	return &carrierPipeline{p, c}, nil
+}
+
+// ship sends entries early to the followers that lack nothing else.
+func (c *carrier) ship(logs []*hraft.Log, committed uint64) {
+	if c.stalled() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.shippers {
+		s.Ship(logs, committed)
+	}
 }
 
 type carrierPipeline struct {
 	hraft.AppendPipeline
-	stalled func() bool
+	carrier *carrier
+}
+
+// Close ends the pipeline.
+func (p *carrierPipeline) Close() error {
+	p.carrier.mu.Lock()
+	defer p.carrier.mu.Unlock()
+	if s, ok := p.AppendPipeline.(shipper); ok {
+		if i := slices.Index(p.carrier.shippers, s); i >= 0 {
+			p.carrier.shippers = slices.Delete(p.carrier.shippers, i, i+1)
+		}
+	}
+	return p.AppendPipeline.Close()
 }
 
 func (p *carrierPipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
-	if p.stalled() {
+	if p.carrier.stalled() {
 		return nil, errStalled
 	}
 	return p.AppendPipeline.AppendEntries(args, resp)

@@ -61,6 +61,9 @@
 // answered. So the heartbeats of a hundred groups cost one write, idle nodes wake up together
 // and sleep together, and a lone message never waits.
 //
+// Entries leave before their leader has written them (parcel.go), so that the disks of leader and
+// followers work at the same time: a lone message waits for one of them, not for two in a row.
+//
 // # Who is alive
 //
 // A connection that brought nothing for an interval is pinged. A node of which no byte came for
@@ -74,7 +77,7 @@
 //	peer.go       a node that is dialled; link.go the connection to it
 //	accept.go     who may connect; inbound.go what such a peer sends
 //	presence.go   who is silent, and watching links
-//	transport.go  a group's share for hashicorp/raft; pipeline.go, transfer.go
+//	transport.go  a group's share for hashicorp/raft; pipeline.go, parcel.go, transfer.go
 //	message.go    messages and calls of the engine; join.go
 //	outbox.go     what waits to be written; stream.go bytes, TLS and counting below it
 //	frame.go      frames; codec.go Raft's bodies; preamble.go

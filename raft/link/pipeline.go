@@ -36,8 +36,10 @@ type pipeline struct {
 	ended     chan struct{}           // closed when broken is set
 
 	mu        sync.Mutex
-	last      *appendFuture // sent last
-	committed uint64        // commit index that was sent
+	last      *appendFuture              // sent last
+	tail      hraft.AppendEntriesRequest // the message sent last, without entries: it would follow all that was sent
+	early     []*parcel                  // sent by Ship, not yet by AppendEntries; one continues the other
+	committed uint64                     // commit index that was sent
 	broken    error
 }
 
@@ -62,16 +64,20 @@ func (t *transport) AppendEntriesPipeline(_ hraft.ServerID, target hraft.ServerA
 // AppendEntries sends a message. One without entries that tells nothing new is a sign of life and
 // leaves with other traffic.
 func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
+	if p.shipped(f) {
+		return f, nil
+	}
 	if err := p.room(); err != nil {
 		return nil, err
 	}
-	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
 	p.mu.Lock()
 	if err := p.broken; err != nil {
 		p.mu.Unlock()
 		return nil, err
 	}
 	p.last = f
+	p.follow(args)
 	prompt := len(args.Entries) > 0 || args.LeaderCommitIndex > p.committed
 	p.committed = max(p.committed, args.LeaderCommitIndex)
 	p.mu.Unlock()
