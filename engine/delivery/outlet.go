@@ -337,9 +337,7 @@ func split(e *shard.Effects) iter.Seq[*shard.Effects] {
 		from, bytes, last := e.Previous, 0, shard.Mark{}
 		for i := range e.Marks {
 			m := &e.Marks[i]
-			items := m.Sent + m.Refused + m.Messages + m.Receipts + m.Listed
-			items -= last.Sent + last.Refused + last.Messages + last.Receipts + last.Listed
-			bytes += itemBytes * int(items)
+			bytes += itemBytes * (m.Items() - last.Items())
 			for _, x := range e.Messages[last.Messages:m.Messages] {
 				bytes += len(x.Content.Bytes)
 			}

@@ -18,33 +18,46 @@ type Sink interface {
 // told already. Batches follow each other without a gap: one begins where the last ended.
 // Only one that follows a snapshot begins beyond; it is empty and ends where it begins.
 type Effects struct {
-	Shard    uint32
-	Previous uint64 // index of the last batch told before
-	Index    uint64 // of the last entry applied; 0: refusals of entries that failed
-	Sent     []SentEffect
-	Refused  []RefusedEffect
-	Messages []MessageEffect
-	Receipts []ReceiptEffect
-	Listed   []ListedEffect
-	Marks    []Mark // one an entry, if the batch has several
+	Shard       uint32
+	Previous    uint64 // index of the last batch told before
+	Index       uint64 // of the last entry applied; 0: refusals of entries that failed
+	Sent        []SentEffect
+	Refused     []RefusedEffect
+	Messages    []MessageEffect
+	Receipts    []ReceiptEffect
+	Listed      []ListedEffect
+	Memberships []MembershipEffect
+	Marks       []Mark // one an entry, if the batch has several
 }
 
 // A Mark is how far the lists of Effects reach at the end of an entry. Replicas apply the
 // same entries in different batches, so who changes replicas may need half a batch.
 type Mark struct {
-	Index                                     uint64
-	Sent, Refused, Messages, Receipts, Listed uint32
+	Index                                                  uint64
+	Sent, Refused, Messages, Receipts, Listed, Memberships uint32
+}
+
+// Items is how many effects there are up to the mark.
+func (m *Mark) Items() int {
+	return int(m.Sent) + int(m.Refused) + int(m.Messages) + int(m.Receipts) + int(m.Listed) + int(m.Memberships)
+}
+
+// since is the mark counted from another one on.
+func (m Mark) since(from *Mark) Mark {
+	m.Sent, m.Refused, m.Messages = m.Sent-from.Sent, m.Refused-from.Refused, m.Messages-from.Messages
+	m.Receipts, m.Listed, m.Memberships = m.Receipts-from.Receipts, m.Listed-from.Listed, m.Memberships-from.Memberships
+	return m
 }
 
 // mark notes the end of an entry.
 func (e *Effects) mark(index uint64) {
-	e.Marks = append(e.Marks, e.end(index))
+	e.Marks = append(e.Marks, e.End(index))
 }
 
-// end is the mark at the end of the lists as they are.
-func (e *Effects) end(index uint64) Mark {
-	return Mark{Index: index, Sent: uint32(len(e.Sent)), Refused: uint32(len(e.Refused)),
-		Messages: uint32(len(e.Messages)), Receipts: uint32(len(e.Receipts)), Listed: uint32(len(e.Listed))}
+// End is the mark at the end of the lists as they are.
+func (e *Effects) End(index uint64) Mark {
+	return Mark{Index: index, Sent: uint32(len(e.Sent)), Refused: uint32(len(e.Refused)), Messages: uint32(len(e.Messages)),
+		Receipts: uint32(len(e.Receipts)), Listed: uint32(len(e.Listed)), Memberships: uint32(len(e.Memberships))}
 }
 
 // After is the part of the batch whose entries come after an index: all of it, or a
@@ -62,7 +75,7 @@ func (e *Effects) Between(after, last uint64) *Effects {
 		part.Previous = part.Index
 		return part
 	}
-	from, to := Mark{}, e.end(e.Index)
+	from, to := Mark{}, e.End(e.Index)
 	first, end := 0, len(e.Marks)
 	for i := range e.Marks {
 		if m := &e.Marks[i]; m.Index <= after {
@@ -74,15 +87,12 @@ func (e *Effects) Between(after, last uint64) *Effects {
 	}
 	part.Sent, part.Refused = e.Sent[from.Sent:to.Sent], e.Refused[from.Refused:to.Refused]
 	part.Messages, part.Receipts = e.Messages[from.Messages:to.Messages], e.Receipts[from.Receipts:to.Receipts]
-	part.Listed = e.Listed[from.Listed:to.Listed]
+	part.Listed, part.Memberships = e.Listed[from.Listed:to.Listed], e.Memberships[from.Memberships:to.Memberships]
 	// Marks count from the beginning of the lists, which has moved.
 	if end-first > 1 {
 		part.Marks = make([]Mark, 0, end-first)
-	}
-	for _, m := range e.Marks[first:end] {
-		if end-first > 1 {
-			part.Marks = append(part.Marks, Mark{Index: m.Index, Sent: m.Sent - from.Sent, Refused: m.Refused - from.Refused,
-				Messages: m.Messages - from.Messages, Receipts: m.Receipts - from.Receipts, Listed: m.Listed - from.Listed})
+		for _, m := range e.Marks[first:end] {
+			part.Marks = append(part.Marks, m.since(&from))
 		}
 	}
 	return part
@@ -90,7 +100,8 @@ func (e *Effects) Between(after, last uint64) *Effects {
 
 // Empty reports whether there is nothing to tell.
 func (e *Effects) Empty() bool {
-	return len(e.Sent)+len(e.Refused)+len(e.Messages)+len(e.Receipts)+len(e.Listed) == 0
+	end := e.End(0)
+	return end.Items() == 0
 }
 
 // A SentEffect acknowledges a send: its message has this sequence and time, on disk on
@@ -99,6 +110,7 @@ type SentEffect struct {
 	Origin
 	Sequence uint64
 	Time     wire.Time
+	Created  wire.ID // the group that the send created; 0: it created none
 }
 
 // A RefusedEffect refuses a send, or a cursor if its correlation is 0. The code's class
@@ -121,7 +133,8 @@ type MessageEffect struct {
 }
 
 // A ReceiptEffect is a moved cursor, for the peer's sessions and the user's own other
-// devices. A moved read cursor moves the delivered one too, and tells both.
+// devices; in a group for the latter alone. A moved read cursor moves the delivered one
+// too, and tells both.
 type ReceiptEffect struct {
 	Conversation wire.Conversation
 	User         wire.ID
@@ -132,8 +145,22 @@ type ReceiptEffect struct {
 	FromNode     uint32 // the number of that session's node; 0: this one
 }
 
-// A ListedEffect says that a user's own list, at home, has a conversation more.
+// A ListedEffect says that a user's own list, at home, has a conversation more, or that
+// one in it is no longer the user's.
 type ListedEffect struct {
 	User         wire.ID
 	Conversation wire.Conversation
+	Gone         bool
+}
+
+// A MembershipEffect is the beginning, change or end of a user's membership of a group.
+// A message at a sequence is for the members with From at or before it; who leaves still
+// gets those up to Until. So the order of memberships and messages in a batch does not
+// matter: beginnings and changes first, then messages, then ends.
+type MembershipEffect struct {
+	Group wire.ID
+	User  wire.ID
+	Role  wire.Role // RoleNone: ended
+	From  uint64    // the first sequence that the member sees
+	Until uint64    // ended: the last one, that of the event itself; else 0
 }

@@ -54,6 +54,6 @@ func incomingSource(from uint32, slot wire.Slot) uint32 { return from*wire.Slots
 func (m *machine) putList(user wire.ID, c wire.Conversation, version uint64) {
 	m.w.PutList(&storage.List{User: user, Conversation: c, Version: version, Changed: m.index})
 	if m.tell {
-		m.effects.Listed = append(m.effects.Listed, ListedEffect{user, c})
+		m.effects.Listed = append(m.effects.Listed, ListedEffect{User: user, Conversation: c})
 	}
 }

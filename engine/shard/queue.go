@@ -40,7 +40,8 @@ type Origin struct {
 	Node        uint32 // the number of the session's node; 0: this one
 }
 
-// A Send is one message on its way into the log.
+// A Send is one message on its way into the log. A change of a group is one too: its
+// content is an event, which only the server makes of a request.
 type Send struct {
 	Origin
 	Conversation wire.Conversation
@@ -49,6 +50,7 @@ type Send struct {
 	Epoch        uint64 // names the outbox
 	Counter      uint64
 	PeerKnown    bool         // the edge has seen the other user's account
+	Event        bool         // the content is an event of a group; all users in it exist
 	Content      wire.Content // copied
 }
 

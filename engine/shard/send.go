@@ -125,7 +125,7 @@ func (m *machine) accept(v *conversation, box int, c *command, origin Origin) {
 	m.touch(v)
 	m.counters.Messages++
 	if origin.Session != 0 {
-		m.effects.Sent = append(m.effects.Sent, SentEffect{origin, v.Head, v.Time})
+		m.effects.Sent = append(m.effects.Sent, SentEffect{Origin: origin, Sequence: v.Head, Time: v.Time})
 	}
 	if m.tell {
 		m.effects.Messages = append(m.effects.Messages, MessageEffect{Conversation: v.key, Sequence: v.Head,
@@ -187,7 +187,7 @@ func (m *machine) resent(v *conversation, o *storage.Outbox, c *command, origin 
 	}
 	m.counters.Duplicates++
 	if origin.Session != 0 {
-		m.effects.Sent = append(m.effects.Sent, SentEffect{origin, sequence, time})
+		m.effects.Sent = append(m.effects.Sent, SentEffect{Origin: origin, Sequence: sequence, Time: time})
 	}
 	return nil
 }

@@ -284,7 +284,7 @@ func (s *Shard) dismissWith(code wire.Code, err error, waiting []Origin, control
 		e := &Effects{Shard: s.config.ID, Refused: make([]RefusedEffect, 0, len(waiting))}
 		for _, o := range waiting {
 			if o.Session != 0 && planted.Active(planted.FailedIsSent) {
-				e.Sent = append(e.Sent, SentEffect{o, 1, 1})
+				e.Sent = append(e.Sent, SentEffect{Origin: o, Sequence: 1, Time: 1})
 			} else if o.Session != 0 {
 				e.Refused = append(e.Refused, RefusedEffect{o, code})
 			}
