@@ -11,6 +11,9 @@ const (
 	// with the effects of what they apply. An item is mostly what one applied batch means
 	// for the loop's sessions: a log entry of 64 KiB, seldom more.
 	LoopBacklogMax = 256
+	// StreamBacklogMax is how many of them may wait before streams of other nodes are left:
+	// more, because a stream that opens again costs more than a pause.
+	StreamBacklogMax = 4 * LoopBacklogMax
 	// PeersKnownMax bounds the users that a loop remembers to exist. Beyond it the memory
 	// starts anew, which costs a look-up each.
 	PeersKnownMax = 1 << 16

@@ -60,6 +60,7 @@ var plain = []reading{
 	gauge("sessions_blocked", "Sessions whose output the kernel has not taken.", func(r *readings) float64 { return float64(r.reactor.Blocked) }),
 	gauge("inbox_items", "Posted items that wait for an event loop.", func(r *readings) float64 { return float64(r.reactor.Backlog) }),
 	counter("loop_waits_total", "Times a shard waited for an event loop with too many posted items.", func(r *readings) float64 { return float64(r.node.counters.loopWaits.Load()) }),
+	counter("streams_left_total", "Streams of other nodes that were left for a while because an event loop had too many posted items.", func(r *readings) float64 { return float64(r.node.counters.streamsLeft.Load()) }),
 	counter("connections_accepted_total", "Connections accepted.", func(r *readings) float64 { return float64(r.reactor.Accepted) }),
 	counter("connections_refused_total", "Connections refused because of a limit.", func(r *readings) float64 { return float64(r.reactor.Refused) }),
 	counter("upgrades_total", "Connections that became a WebSocket.", func(r *readings) float64 { return float64(r.reactor.Upgraded) }),

@@ -17,6 +17,8 @@ type clusterCounters struct {
 	plans     atomic.Uint64 // changes of the map made by the planner here
 	restarts  atomic.Uint64 // sessions ended because a stream had to start over
 	loopWaits atomic.Uint64 // times that a shard waited for an event loop
+	// streamsLeft counts streams that were left because an event loop was behind.
+	streamsLeft atomic.Uint64
 }
 
 var clusterPlain = []reading{

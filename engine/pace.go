@@ -23,3 +23,16 @@ func (n *Node) pace() {
 		}
 	}
 }
+
+// behind reports whether an event loop has so much to do that streams of other nodes must
+// stop for a while. Who reads from a link cannot wait like a shard: Raft's messages come on
+// the same one. A stream that was left opens again where it stood, once its leader is
+// announced next, or has its users sync anew if that is too long ago.
+func (n *Node) behind() bool {
+	for _, l := range n.allLoops() {
+		if l.Backlog() > StreamBacklogMax {
+			return true
+		}
+	}
+	return false
+}

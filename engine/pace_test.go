@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 
 	"parley/engine/delivery"
@@ -16,13 +17,18 @@ type busyLoop struct {
 	looks  int // at which it still has
 	posted int
 	looked func()
+	// waiting is what Backlog says when it is not zero.
+	waiting int
 }
 
 func (l *busyLoop) Backlog() int {
 	if l.looked != nil {
 		l.looked()
 	}
-	if l.looks > 0 {
+	switch {
+	case l.waiting > 0:
+		return l.waiting
+	case l.looks > 0:
 		l.looks--
 		return LoopBacklogMax + 1
 	}
@@ -73,4 +79,57 @@ func TestAClosingNodeDoesNotWaitForALoop(t *testing.T) {
 		}
 	}
 	r.Effects(e)
+}
+
+// A stream of another node is left while a loop has far too much to do, and goes on later.
+func TestAStreamIsLeftWhileALoopIsFarBehind(t *testing.T) {
+	l := &busyLoop{t: t}
+	r, e, cancel := pacedRoute(t, l)
+	defer cancel()
+	r.inlet = delivery.NewInlet(0, 1, 1)
+	n := r.node
+	n.routes = []*route{r}
+	n.log = slog.New(slog.DiscardHandler)
+	var asked []delivery.Action
+	announce := func(index uint64) {
+		r.event(func(dst []delivery.Action) []delivery.Action {
+			asked = r.inlet.Announced(dst, 2, 1, index)
+			return nil
+		})
+	}
+	announce(0)
+	if !r.inlet.Stats().Open || len(asked) == 0 {
+		t.Fatal("no stream was opened")
+	}
+	outlet := delivery.NewOutlet(0, delivery.NewRecent(0, 1<<20), func(_ uint32, frame []byte) error {
+		n.streamFrame(2, frame)
+		return nil
+	})
+	open := func() {
+		for _, a := range asked {
+			var q delivery.Request
+			if err := q.Parse(a.Request, 1); err != nil {
+				t.Fatal(err)
+			}
+			outlet.Request(1, &q)
+		}
+	}
+	r.event(func(dst []delivery.Action) []delivery.Action {
+		asked = append(asked, r.inlet.Attach(dst, 2)...)
+		return nil
+	})
+	open()
+	e.Index = 1
+	e.Messages[0].Sequence = 1
+	l.waiting = StreamBacklogMax + 1
+	outlet.Effects(e)
+	if l.posted != 0 || r.inlet.Stats().Open || n.counters.streamsLeft.Load() != 1 {
+		t.Fatalf("%d items posted, open %v", l.posted, r.inlet.Stats().Open)
+	}
+	l.waiting = StreamBacklogMax
+	announce(1)
+	open()
+	if l.posted != 1 || r.inlet.Stats().Index != 1 {
+		t.Fatalf("%d items posted, stream at %d", l.posted, r.inlet.Stats().Index)
+	}
 }

@@ -63,6 +63,11 @@ func (n *Node) streamFrame(from uint32, payload []byte) {
 		return
 	}
 	r := n.routes[f.Shard]
+	if f.Kind == delivery.FrameEffects && f.Effects.Index != 0 && n.behind() {
+		n.counters.streamsLeft.Add(1)
+		r.event(func(dst []delivery.Action) []delivery.Action { return r.inlet.LinkDown(dst, from) })
+		return
+	}
 	r.event(func(dst []delivery.Action) []delivery.Action { return r.inlet.Frame(dst, from, &f) })
 }
 
