@@ -86,10 +86,14 @@ func level(nodes []*Node) bool {
 	for _, n := range nodes {
 		for _, group := range n.roster.groups() {
 			g := n.groupOf(group)
-			if g == nil || at[group] != 0 && at[group] != g.Applied() {
+			if g == nil {
 				return false
 			}
-			at[group] = g.Applied()
+			applied := g.Applied() // 0 is an index like another: that of a replica that has nothing yet
+			if index, known := at[group]; known && index != applied {
+				return false
+			}
+			at[group] = applied
 		}
 	}
 	return true
