@@ -45,6 +45,15 @@ type Report struct {
 	IOCallsPerMessage  float64 `json:"io_calls_per_message,omitempty"` // read and write calls, from /proc/PID/io
 	SyscallsPerMessage float64 `json:"syscalls_per_message,omitempty"` // all of them, by strace or perf
 
+	CPUPerDelivery       float64       `json:"cpu_us_per_delivery,omitempty"` // of the server, for each message and session that it reaches
+	LoadCPUPerDelivery   float64       `json:"load_cpu_us_per_delivery,omitempty"`
+	DeliveriesPerSecond  float64       `json:"deliveries_per_second,omitempty"`
+	LastMember           *load.Latency `json:"last_member_ms,omitempty"` // send to the MESSAGE of the last session
+	WireBytesPerDelivery float64       `json:"wire_bytes_per_delivery,omitempty"`
+	CursorsPerDelivery   float64       `json:"cursors_per_delivery,omitempty"` // CURSOR frames
+	HeadsPerDelivery     float64       `json:"heads_per_delivery,omitempty"`   // HEAD frames, each in place of pushes
+	CountsPerSecond      float64       `json:"counts_per_second,omitempty"`    // COUNTS frames to the author
+
 	MessagesPerEntry     float64 `json:"messages_per_entry,omitempty"`      // of the log
 	WireBytesPerMessage  float64 `json:"wire_bytes_per_message,omitempty"`  // both sides' sockets, both ways, WebSocket headers included
 	ResumeBytes          float64 `json:"resume_bytes,omitempty"`            // nothing changed; without the HTTP handshake

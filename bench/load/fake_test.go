@@ -23,6 +23,7 @@ type fake struct {
 	mu            sync.Mutex
 	sessions      map[wire.ID]*fakeSession
 	conversations map[wire.Conversation]*fakeConversation
+	group         fakeGroup
 	connections   sync.WaitGroup
 
 	loses     uint64 // the push of this sequence does not come
@@ -137,6 +138,8 @@ func (c *fakeSession) frame(f wire.Frame) {
 		c.write(wire.AppendPong(nil))
 	case wire.TypeSync:
 		c.sync(f)
+	case wire.TypeGroup:
+		c.change(f)
 	case wire.TypeSend:
 		c.send(f)
 	case wire.TypeCursor:
@@ -196,6 +199,10 @@ func (c *fakeSession) send(f wire.Frame) {
 		return
 	}
 	key := m.Ref.Conversation(c.user)
+	if key.Kind == wire.Group {
+		c.say(m.Correlation, m.Content)
+		return
+	}
 	conversation := c.server.conversation(key)
 	outbox := [2]uint64{uint64(c.user), c.epoch}
 	answered := [3]uint64{outbox[0], outbox[1], m.Counter}
@@ -230,6 +237,10 @@ func (c *fakeSession) cursor(f wire.Frame) {
 		return
 	}
 	key := q.Ref.Conversation(c.user)
+	if key.Kind == wire.Group {
+		c.server.cursors++
+		return
+	}
 	conversation := c.server.conversation(key)
 	conversation.delivered[c.user] = max(q.Position, conversation.delivered[c.user])
 	position := conversation.delivered[c.user]

@@ -44,8 +44,9 @@ type session struct {
 	index   int    // the job's own
 	epoch   uint64 // of the outbox
 
-	syncs     bool // SYNC goes with HELLO
-	single    bool // each frame in a message of its own
+	features  uint64 // of HELLO
+	syncs     bool   // SYNC goes with HELLO
+	single    bool   // each frame in a message of its own
 	welcomed  bool
 	synced    bool
 	ticket    []byte
@@ -79,7 +80,7 @@ func (s *session) alive() bool {
 // Opened sends HELLO and SYNC in one message.
 func (s *session) Opened(c *Conn) {
 	s.conn = c
-	h := wire.Hello{Version: wire.Version, Flags: wire.HelloForeground, OutboxEpoch: s.epoch, Client: ClientName,
+	h := wire.Hello{Version: wire.Version, Flags: wire.HelloForeground, Features: s.features, OutboxEpoch: s.epoch, Client: ClientName,
 		Kind: wire.CredentialToken, Credential: []byte(s.account.Token)}
 	if len(s.ticket) > 0 {
 		h.Kind, h.Credential = wire.CredentialTicket, s.ticket
