@@ -98,7 +98,9 @@ func TestAGroupReachesEverybody(t *testing.T) {
 
 func TestAGroupNoticesWhatIsMissing(t *testing.T) {
 	s := startFake(t)
+	s.mu.Lock()
 	s.loses = 9 // after the creation and one change: the seventh message
+	s.mu.Unlock()
 	c := startWorker(t)
 	c.job("group", groupPlan(s, 3, 0))
 	c.must("connect", nil, nil)
