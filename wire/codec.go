@@ -127,6 +127,17 @@ func (r *reader) bytes(limit int) []byte {
 	return b
 }
 
+// take reads exactly n bytes, aliasing the source.
+func (r *reader) take(n int) []byte {
+	if len(r.src) < n {
+		r.fail(ErrTruncated)
+		return nil
+	}
+	b := r.src[:n:n]
+	r.src = r.src[n:]
+	return b
+}
+
 // fixed64 reads eight bytes, little endian: for random values, which varints lengthen.
 func (r *reader) fixed64() uint64 {
 	if len(r.src) < 8 {

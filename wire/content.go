@@ -56,9 +56,9 @@ func (c Content) checkSent() error {
 	if err != nil || len(block) == 0 {
 		return err
 	}
-	return walkExtensions(block, func(tag Tag, _ []byte) error {
-		if tag >= TagServerMin && tag <= TagServerMax {
-			return ErrExtension
+	return walkExtensions(block, func(tag Tag, value []byte) error {
+		if tag >= TagServerMin && tag <= TagServerMax || tag == TagClass && len(value) > 0 && value[0] == ClassEvent {
+			return ErrExtension // an event is asked for by GROUP, where it is looked at
 		}
 		return nil
 	})

@@ -37,6 +37,12 @@ const (
 	CodeUnknownOutcome     Code = 409
 	CodeReplaced           Code = 410
 	CodeUnsupported        Code = 411
+	CodeForbidden          Code = 420
+	CodeGroupFull          Code = 422
+	CodeLastOwner          Code = 423
+	CodeBanned             Code = 424
+	CodeGone               Code = 425
+	CodeBlocked            Code = 426
 
 	// 5xx: log out; the credential is no longer good for anything.
 	CodeUnauthenticated Code = 500
@@ -51,6 +57,7 @@ var codeNames = map[Code]string{
 	CodeUnsupportedVersion: "UNSUPPORTED_VERSION", CodeUnknownUser: "UNKNOWN_USER", CodeNotMember: "NOT_MEMBER",
 	CodeBadCursor: "BAD_CURSOR", CodeReused: "REUSED", CodeBodyTooLarge: "BODY_TOO_LARGE",
 	CodeUnknownOutcome: "UNKNOWN_OUTCOME", CodeReplaced: "REPLACED", CodeUnsupported: "UNSUPPORTED",
+	CodeForbidden: "FORBIDDEN", CodeGroupFull: "GROUP_FULL", CodeLastOwner: "LAST_OWNER", CodeBanned: "BANNED", CodeGone: "GONE", CodeBlocked: "BLOCKED",
 	CodeUnauthenticated: "UNAUTHENTICATED", CodeTokenExpired: "TOKEN_EXPIRED",
 }
 

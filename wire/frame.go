@@ -7,8 +7,7 @@ import "errors"
 type Type uint8
 
 // The frame types of version 1; C is sent by clients, S by servers. Reserved are 7 and 9
-// for the session, 37 to 47 for changes, 49 to 63 for groups, 65 to 71 for media, 73 to
-// 87 for end-to-end encryption, 88 to 95 for presence, and 126 and 127 for types beyond
+// for the session, 37 to 47 for changes, 65 to 71 for media, 73 to 87 for end-to-end encryption, 88 to 95 for presence, and 126 and 127 for types beyond
 // seven bits; PROTOCOL.md says what each is meant for.
 const (
 	TypeHello         Type = 1  // C
@@ -31,6 +30,14 @@ const (
 	TypeUsers         Type = 31 // C
 	TypeUserList      Type = 33 // S
 	TypeResolve       Type = 35 // C
+	TypeGroup         Type = 49 // C
+	TypeMembers       Type = 51 // C
+	TypeMemberList    Type = 53 // S
+	TypeCounts        Type = 55 // S
+	TypeGroupInfo     Type = 57 // C
+	TypeGroupState    Type = 59 // S
+	TypeCreated       Type = 61 // S
+	TypeJoin          Type = 63 // C
 )
 
 const extendedFlag = 0x80
@@ -41,6 +48,8 @@ var typeNames = map[Type]string{
 	TypeReceipt: "RECEIPT", TypeTyping: "TYPING", TypeHead: "HEAD", TypeSync: "SYNC",
 	TypeConversations: "CONVERSATIONS", TypeHistory: "HISTORY", TypePage: "PAGE", TypeUsers: "USERS",
 	TypeUserList: "USER_LIST", TypeResolve: "RESOLVE",
+	TypeGroup: "GROUP", TypeMembers: "MEMBERS", TypeMemberList: "MEMBER_LIST", TypeCounts: "COUNTS",
+	TypeGroupInfo: "GROUP_INFO", TypeGroupState: "GROUP_STATE", TypeCreated: "CREATED", TypeJoin: "JOIN",
 }
 
 // String is the name in PROTOCOL.md, or "type N".

@@ -1,45 +1,7 @@
 package wire
 
-// The frames of groups.
-const (
-	TypeGroup      Type = 49 // C
-	TypeMembers    Type = 51 // C
-	TypeMemberList Type = 53 // S
-	TypeCounts     Type = 55 // S
-	TypeGroupInfo  Type = 57 // C
-	TypeGroupState Type = 59 // S
-	TypeCreated    Type = 61 // S
-	TypeJoin       Type = 63 // C
-)
-
 // FeatureGroups is the bit of groups in the features of HELLO and WELCOME.
 const FeatureGroups = 1 << 1
-
-// The codes of groups.
-const (
-	CodeForbidden Code = 420 // the member's role does not allow it
-	CodeGroupFull Code = 422
-	CodeLastOwner Code = 423 // the owner must hand the group over first
-	CodeBanned    Code = 424
-	CodeGone      Code = 425 // the link is not good any more
-	CodeBlocked   Code = 426
-)
-
-// Limits of groups.
-const (
-	// GroupMembersMax bounds the members of a group.
-	GroupMembersMax = 100_000
-	// MembersMax bounds the members of one MEMBER_LIST.
-	MembersMax = 200
-	// EventUsersMax bounds the users that one event is about.
-	EventUsersMax = 100
-	// TitleBytesMax, DescriptionBytesMax and PictureBytesMax bound a group's texts, in bytes.
-	TitleBytesMax       = 128
-	DescriptionBytesMax = 1024
-	PictureBytesMax     = 256
-	// LinkSecretBytes is the length of the secret in a group's link, in bytes.
-	LinkSecretBytes = 16
-)
 
 // Flags of a group, in its create and settings events and in GROUP_STATE.
 const (
@@ -310,7 +272,7 @@ func ParseGroupState(f Frame) (g GroupState, err error) {
 type Join struct {
 	Correlation uint64
 	Ref         Ref
-	Secret      []byte // of the link, LinkSecretBytes
+	Secret      []byte // of the link, LinkSecretBytesMax
 }
 
 // AppendJoin appends a JOIN frame.
@@ -325,9 +287,67 @@ func AppendJoin(dst []byte, j *Join) []byte {
 // ParseJoin reads a JOIN frame; the secret aliases it.
 func ParseJoin(f Frame) (j Join, err error) {
 	r := f.fields()
-	j = Join{Correlation: r.uint(), Ref: r.ref(), Secret: r.rest()}
-	if r.err == nil && (!j.Ref.Group() || len(j.Secret) != LinkSecretBytes) {
+	j = Join{Correlation: r.uint(), Ref: r.ref()}
+	if r.err == nil && !j.Ref.Group() {
 		r.fail(ErrMalformed)
 	}
+	j.Secret = r.take(LinkSecretBytesMax)
 	return j, r.end()
+}
+
+// A GroupItem is what the extension block of an item of CONVERSATIONS says of a group.
+type GroupItem struct {
+	Settings uint64 // the member's own
+	Members  uint64
+	Role     Role   // none: no longer a member
+	From     uint64 // first sequence that the member sees
+	Title    string
+}
+
+// The tags of that block.
+const (
+	itemSettings Tag = 2
+	itemMembers  Tag = 4
+	itemRole     Tag = 6
+	itemTitle    Tag = 8
+)
+
+// Block is the extension block of an item; what is zero is left out, the role apart.
+func (g *GroupItem) Block() string {
+	var block []byte
+	if g.Settings != 0 {
+		block = AppendExtension(block, itemSettings, appendUvarint(nil, g.Settings))
+	}
+	if g.Members != 0 {
+		block = AppendExtension(block, itemMembers, appendUvarint(nil, g.Members))
+	}
+	block = AppendExtension(block, itemRole, appendUvarint(appendUvarint(nil, uint64(g.Role)), g.From))
+	if g.Title != "" {
+		block = AppendExtension(block, itemTitle, []byte(g.Title))
+	}
+	return string(block)
+}
+
+// ParseGroupItem reads such a block; other tags are passed over.
+func ParseGroupItem(block string) (g GroupItem, err error) {
+	err = walkExtensions([]byte(block), func(tag Tag, value []byte) error {
+		r := reader{src: value}
+		switch tag {
+		case itemSettings:
+			g.Settings = r.uint()
+		case itemMembers:
+			g.Members = r.uint()
+		case itemRole:
+			g.Role, g.From = Role(r.upTo(uint64(RoleOwner))), r.uint()
+		case itemTitle:
+			g.Title = string(r.rest())
+			if len(g.Title) > TitleBytesMax {
+				r.fail(ErrLimit)
+			}
+		default:
+			return nil
+		}
+		return r.end()
+	})
+	return g, err
 }

@@ -53,6 +53,14 @@ var kinds = []kind{
 	kindOf(TypeUsers, "client", usersGen, AppendUsers, ParseUsers),
 	kindOf(TypeUserList, "server", userListGen, AppendUserList, ParseUserList),
 	kindOf(TypeResolve, "client", resolveGen, AppendResolve, ParseResolve),
+	kindOf(TypeGroup, "client", groupChangeGen, AppendGroupChange, ParseGroupChange),
+	kindOf(TypeMembers, "client", membersGen, AppendMembers, ParseMembers),
+	kindOf(TypeMemberList, "server", memberListGen, AppendMemberList, ParseMemberList),
+	kindOf(TypeCounts, "server", countsGen, AppendCounts, ParseCounts),
+	kindOf(TypeGroupInfo, "client", groupInfoGen, AppendGroupInfo, ParseGroupInfo),
+	kindOf(TypeGroupState, "server", groupStateGen, AppendGroupState, ParseGroupState),
+	kindOf(TypeCreated, "server", createdGen, AppendCreated, ParseCreated),
+	kindOf(TypeJoin, "client", joinGen, AppendJoin, ParseJoin),
 }
 
 func parseEmpty(f Frame) (empty, error) { return empty{}, ParseEmpty(f) }

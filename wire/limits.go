@@ -69,4 +69,16 @@ const (
 	IdleGraceSeconds = 5
 	// TypingSeconds is how long a TYPING holds.
 	TypingSeconds = 6
+	// GroupMembersMax bounds the members of a group.
+	GroupMembersMax = 100_000
+	// MembersMax bounds the members of one MEMBER_LIST.
+	MembersMax = 200
+	// EventUsersMax bounds the users that one event is about.
+	EventUsersMax = 100
+	// TitleBytesMax, DescriptionBytesMax and PictureBytesMax bound a group's texts, in bytes.
+	TitleBytesMax       = 128
+	DescriptionBytesMax = 1024
+	PictureBytesMax     = 256
+	// LinkSecretBytesMax is the length of the secret in a group's link, in bytes; no other will do.
+	LinkSecretBytesMax = 16
 )

@@ -31,6 +31,7 @@ var elsewhere = map[string]string{
 	"suspect_seconds":          "session: deadline",
 	"idle_grace_seconds":       "session: deadline",
 	"typing_seconds":           "client: how long to show it",
+	"group_members_max":        "shard: the record of a group",
 }
 
 func filled(n int) []byte { return bytes.Repeat([]byte{'x'}, n) }
@@ -78,22 +79,46 @@ func limitCases() map[string]limitCase {
 	resolve := func(n int) []byte { return AppendResolve(nil, &Resolve{Names: []string{strings.Repeat("n", n)}}) }
 	reason := func(n int) []byte { return frameOf(TypeError, append([]byte{1, 100, 0}, filled(n)...)...) }
 	ping := func(n int) []byte { return extendedFrameOf(TypePing, blockOf(n)) }
+	list := func(n int) []byte {
+		l := MemberList{Members: make([]Member, n)}
+		for i := range l.Members {
+			l.Members[i].User = ID(i + 1)
+		}
+		return AppendMemberList(nil, &l)
+	}
+	state := func(title, description, picture int) []byte {
+		return AppendGroupState(nil, &GroupState{Ref: GroupRef(1), Title: string(filled(title)), Description: string(filled(description)), Picture: string(filled(picture))})
+	}
+	add := func(n int) []byte {
+		e := Event{Kind: EventAdd}
+		for i := range n {
+			e.Users = append(e.Users, ID(i+1))
+		}
+		return AppendGroupChange(nil, &GroupChange{Ref: GroupRef(1), Counter: 1, Event: AppendEvent(nil, &e)})
+	}
+	join := func(n int) []byte { return AppendJoin(nil, &Join{Ref: GroupRef(1), Secret: filled(n)}) }
 	number := func(n uint64) []byte { return frameOf(TypeSent, append(appendUvarint(nil, n), 1, 1)...) }
 	return map[string]limitCase{
-		"number_max":           {number(NumberMax), number(NumberMax + 1), ErrMalformed},
-		"frame_bytes_max":      {nil, frameOf(TypeSend, make([]byte, FrameBytesMax-3)...), ErrFrameTooLarge},
-		"content_bytes_max":    {message(ContentBytesMax), message(ContentBytesMax + 1), ErrLimit},
-		"extension_bytes_max":  {ping(ExtensionBytesMax), ping(ExtensionBytesMax + 1), ErrLimit},
-		"credential_bytes_max": {hello(CredentialBytesMax, 0), hello(CredentialBytesMax+1, 0), ErrLimit},
-		"client_bytes_max":     {hello(1, ClientBytesMax), hello(1, ClientBytesMax+1), ErrLimit},
-		"name_bytes_max":       {resolve(NameBytesMax), resolve(NameBytesMax + 1), ErrLimit},
-		"reason_bytes_max":     {reason(ReasonBytesMax), reason(ReasonBytesMax + 1), ErrLimit},
-		"sync_token_bytes_max": {conversations(0, 0, SyncTokenBytesMax), conversations(0, 0, SyncTokenBytesMax+1), ErrLimit},
-		"sync_items_max":       {conversations(SyncItemsMax, 0, 0), conversations(SyncItemsMax+1, 0, 0), ErrLimit},
-		"previews_max":         {sync(PreviewsMax), sync(PreviewsMax + 1), ErrLimit},
-		"preview_bytes_max":    {conversations(1, PreviewBytesMax, 0), conversations(1, PreviewBytesMax+1, 0), ErrLimit},
-		"history_messages_max": {page(HistoryMessagesMax), page(HistoryMessagesMax + 1), ErrLimit},
-		"users_max":            {users(UsersMax), users(UsersMax + 1), ErrLimit},
+		"number_max":            {number(NumberMax), number(NumberMax + 1), ErrMalformed},
+		"frame_bytes_max":       {nil, frameOf(TypeSend, make([]byte, FrameBytesMax-3)...), ErrFrameTooLarge},
+		"content_bytes_max":     {message(ContentBytesMax), message(ContentBytesMax + 1), ErrLimit},
+		"extension_bytes_max":   {ping(ExtensionBytesMax), ping(ExtensionBytesMax + 1), ErrLimit},
+		"credential_bytes_max":  {hello(CredentialBytesMax, 0), hello(CredentialBytesMax+1, 0), ErrLimit},
+		"client_bytes_max":      {hello(1, ClientBytesMax), hello(1, ClientBytesMax+1), ErrLimit},
+		"name_bytes_max":        {resolve(NameBytesMax), resolve(NameBytesMax + 1), ErrLimit},
+		"reason_bytes_max":      {reason(ReasonBytesMax), reason(ReasonBytesMax + 1), ErrLimit},
+		"sync_token_bytes_max":  {conversations(0, 0, SyncTokenBytesMax), conversations(0, 0, SyncTokenBytesMax+1), ErrLimit},
+		"sync_items_max":        {conversations(SyncItemsMax, 0, 0), conversations(SyncItemsMax+1, 0, 0), ErrLimit},
+		"previews_max":          {sync(PreviewsMax), sync(PreviewsMax + 1), ErrLimit},
+		"preview_bytes_max":     {conversations(1, PreviewBytesMax, 0), conversations(1, PreviewBytesMax+1, 0), ErrLimit},
+		"history_messages_max":  {page(HistoryMessagesMax), page(HistoryMessagesMax + 1), ErrLimit},
+		"users_max":             {users(UsersMax), users(UsersMax + 1), ErrLimit},
+		"members_max":           {list(MembersMax), list(MembersMax + 1), ErrLimit},
+		"event_users_max":       {add(EventUsersMax), add(EventUsersMax + 1), ErrLimit},
+		"title_bytes_max":       {state(TitleBytesMax, 0, 0), state(TitleBytesMax+1, 0, 0), ErrLimit},
+		"description_bytes_max": {state(0, DescriptionBytesMax, 0), state(0, DescriptionBytesMax+1, 0), ErrLimit},
+		"picture_bytes_max":     {state(0, 0, PictureBytesMax), state(0, 0, PictureBytesMax+1), ErrLimit},
+		"link_secret_bytes_max": {join(LinkSecretBytesMax), join(LinkSecretBytesMax + 1), ErrTrailing},
 	}
 }
 

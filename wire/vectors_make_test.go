@@ -64,7 +64,7 @@ func invalidFraming() []invalidCase {
 
 // invalidFields breaks one field of a frame each.
 func invalidFields() []invalidCase {
-	ref := appendUvarint(nil, uint64(DirectRef(alice)))
+	ref, group := appendUvarint(nil, uint64(DirectRef(alice))), appendUvarint(nil, uint64(GroupRef(friends)))
 	with := func(t Type, parts ...[]byte) []byte { return frameOf(t, concat(parts...)...) }
 	tooLong := appendUvarint(nil, 1<<49)
 	return []invalidCase{
@@ -103,6 +103,18 @@ func invalidFields() []invalidCase {
 		{"conversation with an empty extension block", TypeConversations, CodeMalformed,
 			with(TypeConversations, []byte{1, 0, 1}, ref, []byte{5, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0})},
 		{"conversations that are not there", TypeConversations, CodeMalformed, frameOf(TypeConversations, 1, 0, 0x80, 0x04)},
+		{"SEND of an event", TypeSend, CodeUnsupported, AppendSend(nil, &Send{Correlation: 1, Ref: GroupRef(friends), Counter: 1,
+			Content: EventContent([]byte{byte(EventLeave)})})},
+		{"GROUP with an unknown event", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 14})},
+		{"GROUP that creates a group which is there", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 1, 0, 0, 0})},
+		{"GROUP that changes no group", TypeGroup, CodeMalformed, frameOf(TypeGroup, 1, 1, 1, 10)},
+		{"GROUP of a direct conversation", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, ref, []byte{1, 10})},
+		{"GROUP that says who has joined", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 13})},
+		{"GROUP of users that do not ascend", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 6, 2, 6, 5})},
+		{"MEMBERS of a direct conversation", TypeMembers, CodeMalformed, with(TypeMembers, []byte{1}, ref, []byte{0, 0, 0})},
+		{"MEMBERS for 201 members", TypeMembers, CodeMalformed, with(TypeMembers, []byte{1}, group, []byte{0, 0xc9, 1, 0})},
+		{"MEMBER_LIST with an unknown role", TypeMemberList, CodeMalformed, frameOf(TypeMemberList, 1, 0, 1, 1, 5, 6, 1, 0, 0, 0, 0)},
+		{"JOIN with a secret of 15 bytes", TypeJoin, CodeMalformed, with(TypeJoin, []byte{1}, group, make([]byte, 15))},
 		{"page whose sequences do not ascend", TypePage, CodeMalformed, with(TypePage, []byte{1}, ref, []byte{0, 9, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})},
 	}
 }
