@@ -54,9 +54,9 @@ type pebbleConfig struct {
 	readOnly bool
 }
 
-func pebbleOptions(c *pebbleConfig) *pebble.Options {
+func pebbleOptions(c *pebbleConfig, guard *walGuard) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          aheadFS{c.fs},
+		FS:                          aheadFS{c.fs, guard},
 		FormatMajorVersion:          pebbleFormat,
 		Logger:                      c.logger,
 		MemTableSize:                memTableBytes,
@@ -100,7 +100,7 @@ func openPebble(c *pebbleConfig) (*pebbleStore, error) {
 		return nil, ErrNewerFormat
 	}
 	if !described.Exists || described.FormatMajorVersion < pebbleFormat {
-		db, err := pebble.Open(c.path, pebbleOptions(c))
+		db, err := pebble.Open(c.path, pebbleOptions(c, &walGuard{}))
 		if err != nil {
 			return nil, fmt.Errorf("raft: create log: %w", err)
 		}
@@ -122,10 +122,12 @@ func openPebble(c *pebbleConfig) (*pebbleStore, error) {
 
 // reopenPebble opens a store of the right format.
 func reopenPebble(c *pebbleConfig) (*pebbleStore, error) {
-	db, err := pebble.Open(c.path, pebbleOptions(c))
+	guard := &walGuard{fail: c.fail}
+	db, err := pebble.Open(c.path, pebbleOptions(c, guard))
 	if err != nil {
 		return nil, fmt.Errorf("raft: open log: %w", err)
 	}
+	guard.on.Store(!c.readOnly)
 	s := &pebbleStore{db: db, broken: c.broken, stamp: stamp{life: rand.Uint64(), number: 1}}
 	if err := s.checkFormat(c.readOnly); err != nil {
 		return nil, errors.Join(err, db.Close())
