@@ -114,7 +114,11 @@ func (c *Client) Queue(ref wire.Ref, content wire.Content) (*Pending, error) {
 	if err := checkContent(content); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
-	p := newPending(ref, content)
+	return c.enqueue(newPending(ref, content))
+}
+
+// enqueue waits until the outbox's store has a message.
+func (c *Client) enqueue(p *Pending) (*Pending, error) {
 	var err error
 	if !c.call(func(core *core) { err = core.queue(p) }) {
 		return nil, c.closedError()
@@ -139,7 +143,10 @@ func checkContent(content wire.Content) error {
 	if err != nil {
 		return err
 	}
-	return wire.Extensions(block, func(tag wire.Tag, _ []byte) error {
+	return wire.Extensions(block, func(tag wire.Tag, value []byte) error {
+		if tag == wire.TagClass && len(value) > 0 && value[0] == wire.ClassEvent {
+			return fmt.Errorf("%w: an event is for Change", wire.ErrExtension)
+		}
 		if tag >= wire.TagServerMin && tag <= wire.TagServerMax {
 			return fmt.Errorf("%w: tag %d is the server's", wire.ErrExtension, tag)
 		}

@@ -18,6 +18,7 @@ type conversation struct {
 	told   bool                   // the consumer has been told of it
 	seen   bool                   // the sync that runs has told it
 	based  bool                   // known is set
+	left   bool                   // a group that this user is no member of any more
 	life   int                    // counts how often a cluster has lost its end
 
 	// known is the last sequence queued for the consumer, or passed over; top is how far the
@@ -92,6 +93,9 @@ func (c *core) begin(v *conversation) {
 	default:
 		v.known = v.state.Head
 	}
+	if item, err := wire.ParseGroupItem(v.state.Extensions); v.ref.Group() && err == nil && item.From > 0 {
+		v.known = min(max(v.known, item.From-1), v.state.Head)
+	}
 }
 
 // open begins a conversation that no sync told: it is new, so that all of it is events. If
@@ -113,6 +117,8 @@ func (c *core) open(v *conversation, met uint64) {
 func (c *core) ensureListed(v *conversation, met uint64) {
 	switch {
 	case !c.synced:
+	case v.left:
+		v.listed = false
 	case !v.based:
 		c.open(v, met)
 	case !v.listed:
@@ -160,6 +166,9 @@ func (v *conversation) note(m *MessageEvent, self wire.ID) {
 		s.Unread += unread
 	}
 	s.Head, s.Time = m.Sequence, max(s.Time, m.Time)
+	if v.ref.Group() {
+		v.changed(m, self)
+	}
 	s.Revision = max(s.Revision, m.Revision, m.Sequence)
 	s.Preview = nil
 	if cut, ok := m.Content.Cut(wire.PreviewBytesMax); ok {

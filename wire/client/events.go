@@ -7,7 +7,7 @@ import (
 )
 
 // An Event is what Events carries: *MessageEvent, *ReceiptEvent, *TypingEvent,
-// *ConversationEvent, *GapEvent or *ConnectionEvent.
+// *ConversationEvent, *CountsEvent, *GapEvent or *ConnectionEvent.
 type Event interface{ event() }
 
 // A MessageEvent is one message of a conversation. For each conversation they come in
@@ -39,6 +39,10 @@ type TypingEvent struct {
 	Ref    wire.Ref
 	Author wire.ID // never 0
 }
+
+// A CountsEvent says how many members of a group have received and read a message that this
+// user wrote. A newer one of the same group replaces one that the consumer has not taken.
+type CountsEvent wire.Counts
 
 // A ConversationEvent is a conversation as a sync told it, or that a first message
 // opened. What changes after it comes in events of its own.
@@ -88,5 +92,6 @@ func (*MessageEvent) event()      {}
 func (*ReceiptEvent) event()      {}
 func (*TypingEvent) event()       {}
 func (*ConversationEvent) event() {}
+func (*CountsEvent) event()       {}
 func (*GapEvent) event()          {}
 func (*ConnectionEvent) event()   {}

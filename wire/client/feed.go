@@ -57,7 +57,8 @@ type newsSlot uint8
 
 const (
 	newsConversation newsSlot = 4
-	newsSlots                 = 5
+	newsCounts       newsSlot = 5
+	newsSlots                 = 6
 )
 
 // news queues an event that replaces one of the same slot if it still waits and nothing

@@ -92,6 +92,8 @@ func (c *core) answerFrame(f wire.Frame) error {
 			c.usersArrived(&l)
 		}
 		return err
+	case wire.TypeCreated, wire.TypeMemberList, wire.TypeGroupState, wire.TypeCounts:
+		return c.groupFrame(f)
 	case wire.TypeError:
 		e, err := wire.ParseError(f)
 		if err == nil {
@@ -237,7 +239,7 @@ func (c *core) output(dst []byte) []byte {
 
 func (c *core) appendHello(dst []byte) []byte {
 	c.greeted = true
-	h := wire.Hello{Version: wire.Version, HeartbeatSeconds: c.options.HeartbeatSeconds, OutboxEpoch: c.epoch.id,
+	h := wire.Hello{Version: wire.Version, HeartbeatSeconds: c.options.HeartbeatSeconds, Features: wire.FeatureGroups, OutboxEpoch: c.epoch.id,
 		Kind: wire.CredentialToken, Credential: []byte(c.token), Client: c.options.Name}
 	if c.options.Foreground {
 		h.Flags |= wire.HelloForeground
@@ -271,6 +273,8 @@ func (c *core) appendRequests(dst []byte, start int) []byte {
 			dst = wire.AppendUsers(dst, &wire.Users{Correlation: r.correlation, Queries: r.queries})
 		case requestResolve:
 			dst = wire.AppendResolve(dst, &wire.Resolve{Correlation: r.correlation, Names: r.names})
+		case requestCreate, requestMembers, requestGroup:
+			dst = appendGroupRequest(dst, r)
 		default:
 			h := r.history
 			h.Correlation = r.correlation
@@ -293,7 +297,7 @@ func (c *core) appendSends(dst []byte, start int) []byte {
 			continue
 		}
 		correlation := c.nextCorrelation()
-		dst = wire.AppendSend(dst, &wire.Send{Correlation: correlation, Ref: s.Ref, Counter: s.Counter, Content: s.Content})
+		dst = appendSend(dst, correlation, s)
 		c.flights[correlation] = flight{s, l.attempt}
 		s.flights++
 		s.loose++

@@ -16,6 +16,9 @@ const (
 	requestHistory             // of a caller
 	requestUsers               // of a caller
 	requestResolve             // of a caller
+	requestCreate              // of a caller
+	requestMembers             // of a caller
+	requestGroup               // of a caller
 	requestFetch               // messages of a gap
 	requestSearch              // sends of unknown outcome
 )
@@ -27,8 +30,10 @@ type request struct {
 	history      wire.History
 	queries      []wire.UserQuery
 	names        []string
-	conversation *conversation // of requestFetch
-	lane         *lane         // of requestSearch
+	change       wire.GroupChange // of requestCreate
+	asked        wire.Members     // of requestMembers; its Ref also of requestGroup
+	conversation *conversation    // of requestFetch
+	lane         *lane            // of requestSearch
 
 	correlation uint64    // in this session; 0: not on the wire
 	resume      time.Time // not before
@@ -38,6 +43,9 @@ type request struct {
 	done  chan struct{} // the caller's, closed by the driver
 	page  wire.Page
 	users []wire.User
+	made  wire.Created
+	list  wire.MemberList
+	group wire.GroupState
 	err   error
 }
 
@@ -274,7 +282,7 @@ func (c *core) denied(r *request, e *wire.Error) {
 func (c *core) answerAll(err error) {
 	for _, r := range c.waiting {
 		switch r.kind {
-		case requestHistory, requestUsers, requestResolve:
+		case requestHistory, requestUsers, requestResolve, requestCreate, requestMembers, requestGroup:
 			r.err = err
 			c.do(action{kind: actionAnswer, request: r})
 		}
@@ -298,7 +306,10 @@ func (c *core) fetched(r *request, p *wire.Page) {
 		if m.Sequence <= v.known {
 			continue
 		}
-		if m.Sequence > v.known+1 {
+		switch {
+		case v.ref.Group() && v.known == 0:
+			v.known = m.Sequence - 1 // what was said before this user came is not a gap
+		case m.Sequence > v.known+1:
 			c.gap(v, m.Sequence-1, nil)
 		}
 		if room = m.Sequence == v.known+1 && c.emit(v, m); !room {

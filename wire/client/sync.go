@@ -109,6 +109,13 @@ func (c *core) syncItem(v *conversation, item *wire.ConversationState) {
 	}
 	v.state.OtherDelivered = max(old.OtherDelivered, item.OtherDelivered)
 	v.state.OtherRead = max(old.OtherRead, item.OtherRead)
+	if v.ref.Group() {
+		if g, err := wire.ParseGroupItem(item.Extensions); err == nil && g.Role == wire.RoleNone {
+			v.left, v.listed = true, false
+			return
+		}
+		v.left = false
+	}
 	c.list(v)
 	if wasListed {
 		c.syncReceipts(v, &old)

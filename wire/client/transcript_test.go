@@ -143,7 +143,7 @@ func (s *script) number(f map[string]string, key string) uint64 {
 	return n
 }
 
-var requestNames = map[string]requestKind{"sync": requestSync, "history": requestHistory, "users": requestUsers, "fetch": requestFetch, "search": requestSearch}
+var requestNames = map[string]requestKind{"create": requestCreate, "members": requestMembers, "info": requestGroup, "sync": requestSync, "history": requestHistory, "users": requestUsers, "fetch": requestFetch, "search": requestSearch}
 
 // correlation finds what is on the wire: a request by its kind, or a send by its text, the
 // last copy of it; text.1 is the first copy that has no answer.
@@ -156,7 +156,7 @@ func (s *script) correlation(name string) uint64 {
 	}
 	text, first := strings.CutSuffix(name, ".1")
 	for correlation, f := range s.core.flights {
-		if string(f.send.Content.Bytes) == text {
+		if string(f.send.Content.Bytes) == text || s.names[f.send.pending] == text {
 			found = append(found, correlation)
 		}
 	}
@@ -191,6 +191,15 @@ func (s *script) do(line string) {
 		if err := s.core.queue(p); err != nil {
 			s.printf("queue: %v", err)
 		}
+	case "change":
+		p := newPending(refs["group"], wire.EventContent(eventBody(f)))
+		s.names[p] = f["0"]
+		if err := s.core.queue(p); err != nil {
+			s.printf("queue: %v", err)
+		}
+	case "create", "members", "info":
+		s.core.ask(&request{kind: requestNames[name], asked: wire.Members{Ref: refs["group"]},
+			change: wire.GroupChange{Ref: wire.GroupRef(0), Counter: 9, Event: wire.AppendEvent(nil, &wire.Event{Kind: wire.EventCreate, Text: "us"})}})
 	case "stored", "unstored":
 		s.storing = false
 		s.core.wrote(s.now, map[string]error{"unstored": errDisk}[name])
@@ -322,7 +331,7 @@ func (s *script) act(a *action) {
 	case actionFinish:
 		s.printf("finish %s sequence=%d found=%v err=%v", s.names[a.pending], a.sent.Sequence, a.sent.Found, a.err)
 	case actionAnswer:
-		s.printf("answer %d messages, %d users, err=%v", len(a.request.page.Messages), len(a.request.users), a.request.err)
+		s.printf("answer %s", answerText(a.request))
 	}
 }
 
@@ -348,9 +357,26 @@ func (s *script) changeText(c *OutboxChange) string {
 	return fmt.Sprintf("%s %s %s %d", name, epoch, refName(key.Ref), key.Counter)
 }
 
+func answerText(r *request) string {
+	switch r.kind {
+	case requestCreate:
+		return fmt.Sprintf("created %s err=%v", refName(r.made.Ref), r.err)
+	case requestMembers:
+		return fmt.Sprintf("%d of %d members, err=%v", len(r.list.Members), r.list.Total, r.err)
+	case requestGroup:
+		return fmt.Sprintf("group %q, role %v, err=%v", r.group.Title, r.group.Role, r.err)
+	}
+	return fmt.Sprintf("%d messages, %d users, err=%v", len(r.page.Messages), len(r.users), r.err)
+}
+
 func eventText(e Event, now time.Time) string {
 	switch e := e.(type) {
+	case *CountsEvent:
+		return fmt.Sprintf("counts %s %d: %d and %d of %d", refName(e.Ref), e.Position, e.Delivered, e.Read, e.Of)
 	case *MessageEvent:
+		if event, ok := e.Content.Event(); ok {
+			return fmt.Sprintf("change %s %d author=%d sent=%v %+v", refName(e.Ref), e.Sequence, e.Author, e.Sent, event)
+		}
 		return fmt.Sprintf("message %s %d author=%d sent=%v %s", refName(e.Ref), e.Sequence, e.Author, e.Sent, e.Content.Bytes)
 	case *ReceiptEvent:
 		return fmt.Sprintf("receipt %s kind=%d %d", refName(e.Ref), e.Kind, e.Position)
@@ -375,6 +401,9 @@ func stateText(c *wire.ConversationState) string {
 	if c.Preview != nil {
 		preview = fmt.Sprintf(" preview=%q", c.Preview.Content.Bytes)
 	}
+	if g, err := wire.ParseGroupItem(c.Extensions); err == nil && c.Ref.Group() {
+		preview += fmt.Sprintf(" title=%q role=%v from=%d", g.Title, g.Role, g.From)
+	}
 	return fmt.Sprintf("%s head=%d unread=%d delivered=%d/%d read=%d/%d%s", refName(c.Ref), c.Head, c.Unread, c.Delivered, c.OtherDelivered, c.Read, c.OtherRead, preview)
 }
 
@@ -395,6 +424,13 @@ func written(f wire.Frame) string {
 		var m wire.Send
 		m, err = wire.ParseSend(f)
 		text += fmt.Sprintf(" correlation=%d %s counter=%d %s", m.Correlation, refName(m.Ref), m.Counter, m.Content.Bytes)
+	case wire.TypeGroup:
+		var g wire.GroupChange
+		g, err = wire.ParseGroupChange(f)
+		event, _ := wire.ParseEvent(g.Event)
+		text += fmt.Sprintf(" correlation=%d %s counter=%d %+v", g.Correlation, refName(g.Ref), g.Counter, event)
+	case wire.TypeMembers, wire.TypeGroupInfo:
+		text += fmt.Sprintf(" correlation=%d", f.Body[0])
 	case wire.TypeCursor:
 		var c wire.Cursor
 		c, err = wire.ParseCursor(f)
@@ -441,6 +477,17 @@ func (s *script) frame(line string) []byte {
 		return wire.AppendSent(nil, &wire.Sent{Correlation: n("correlation"), Sequence: n("sequence"), Time: wire.Time(n("sequence"))})
 	case "MESSAGE":
 		return wire.AppendMessage(nil, &wire.Message{Ref: ref, Sequence: n("1"), Revision: n("1"), Author: wire.ID(n("author")), Time: wire.Time(n("1")), Content: wire.Text(f["text"])})
+	case "EVENT":
+		return wire.AppendMessage(nil, &wire.Message{Ref: refs["group"], Sequence: n("1"), Revision: n("1"), Author: wire.ID(n("author")), Time: wire.Time(n("1")),
+			Content: wire.EventContent(eventBody(f))})
+	case "CREATED":
+		return wire.AppendCreated(nil, &wire.Created{Correlation: n("correlation"), Ref: refs["group"], Sequence: 1})
+	case "MEMBER_LIST":
+		return wire.AppendMemberList(nil, &wire.MemberList{Correlation: n("correlation"), Total: 7, Members: []wire.Member{{User: alice, Role: wire.RoleOwner}}})
+	case "GROUP_STATE":
+		return wire.AppendGroupState(nil, &wire.GroupState{Correlation: n("correlation"), Ref: refs["group"], Title: "us", Role: wire.RoleAdmin})
+	case "COUNTS":
+		return wire.AppendCounts(nil, &wire.Counts{Ref: refs["group"], Position: n("1"), Delivered: n("delivered"), Read: n("read"), Of: n("of")})
 	case "HEAD":
 		return wire.AppendHead(nil, &wire.Head{Ref: ref, Sequence: n("1"), Revision: n("1")})
 	case "RECEIPT":
@@ -467,6 +514,17 @@ func (s *script) frame(line string) []byte {
 	return nil
 }
 
+var eventNames = map[string]wire.EventKind{"title": wire.EventTitle, "add": wire.EventAdd, "remove": wire.EventRemove, "leave": wire.EventLeave}
+
+// eventBody is an event of the kind that the first word names, about one user or text.
+func eventBody(f map[string]string) []byte {
+	e := wire.Event{Kind: eventNames[f["0"]], Text: f["text"]}
+	if user, err := strconv.ParseUint(f["user"], 10, 48); err == nil {
+		e.Users = []wire.ID{wire.ID(user)}
+	}
+	return wire.AppendEvent(nil, &e)
+}
+
 // conversations makes the answer to a SYNC: bob=head/delivered/read/otherDelivered/otherRead,
 // and the same for carol.
 func (s *script) conversations(f map[string]string) []byte {
@@ -484,6 +542,10 @@ func (s *script) conversations(f map[string]string) []byte {
 			*[]*uint64{&item.Head, &item.Delivered, &item.Read, &item.OtherDelivered, &item.OtherRead}[i] = n
 		}
 		item.Revision, item.Time, item.Unread = item.Head, wire.Time(item.Head), item.Head-item.Read
+		if name == "group" && f["role"] != "" {
+			g := wire.GroupItem{Role: wire.Role(s.number(f, "role")), From: s.number(f, "member"), Title: f["title"]}
+			item.Extensions = g.Block()
+		}
 		answer.Items = append(answer.Items, item)
 	}
 	return wire.AppendConversations(nil, &answer)
