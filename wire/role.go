@@ -13,3 +13,13 @@ const (
 	RoleAdmin     Role = 4
 	RoleOwner     Role = 5
 )
+
+var roleNames = [...]string{"none", "reader", "member", "moderator", "admin", "owner"}
+
+// String is the role's name, or "role N".
+func (r Role) String() string {
+	if int(r) < len(roleNames) {
+		return roleNames[r]
+	}
+	return "role " + uitoa(uint64(r))
+}
