@@ -102,6 +102,16 @@ func TestWireCountsTheBytesOfAnExchange(t *testing.T) {
 	}
 }
 
+func TestSyncAsksThreeTimesAndAfterAStart(t *testing.T) {
+	r := mustBench(t, "sync", "--conversations", "20", "--changed", "5", "--rounds", "3")
+	if r.SyncAll == nil || r.SyncChanged == nil || r.SyncNone == nil {
+		t.Fatalf("%+v", r)
+	}
+	if r.SyncAll.Bytes < 20*15 || r.SyncChanged.Bytes >= r.SyncAll.Bytes || r.SyncNone.Bytes >= r.SyncChanged.Bytes || r.SyncAll.Pages != 1 {
+		t.Errorf("%+v, %+v, %+v", r.SyncAll, r.SyncChanged, r.SyncNone)
+	}
+}
+
 func TestIdleHoldsSessionsOverTwoProcesses(t *testing.T) {
 	r := mustBench(t, "idle", "-n", "100", "--processes", "2", "--hold", "100ms")
 	// The kernel counts CPU in steps of 10 ms, which so few sessions may not take.

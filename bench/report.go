@@ -21,6 +21,14 @@ import (
 // figure that means something else gets a new name.
 const Schema = 1
 
+// SyncFigures are what one SYNC costs.
+type SyncFigures struct {
+	CPU   float64       `json:"cpu_us"`  // of the server
+	Bytes float64       `json:"bytes"`   // both ways, WebSocket headers included
+	Pages float64       `json:"pages"`   // CONVERSATIONS frames
+	Time  *load.Latency `json:"time_ms"` // SYNC to the last page
+}
+
 // A Report is the result of one scenario. A figure that was not measured is absent.
 type Report struct {
 	Schema   int               `json:"schema"`
@@ -73,6 +81,11 @@ type Report struct {
 	SyncTicket          float64       `json:"sync_us_unchanged,omitempty"` // CPU of a SYNC with nothing changed
 	HeartbeatCPU        float64       `json:"idle_cpu_us_per_session_minute,omitempty"`
 	Connect             *load.Latency `json:"connect_ms,omitempty"` // dial to WELCOME
+
+	SyncAll     *SyncFigures `json:"sync_all,omitempty"`     // every conversation has changed
+	SyncChanged *SyncFigures `json:"sync_changed,omitempty"` // some have
+	SyncNone    *SyncFigures `json:"sync_none,omitempty"`    // nothing has
+	SyncCold    float64      `json:"sync_us_cold,omitempty"` // CPU of connecting and the first SYNC of everything, after a start
 
 	Messages  uint64 `json:"messages,omitempty"` // that the figures are made of
 	Cycles    uint64 `json:"cycles,omitempty"`
@@ -164,6 +177,10 @@ func (r *Report) figures() func(yield func(name, value string) bool) {
 			case *load.Latency:
 				if x != nil {
 					text = fmt.Sprintf("p50 %.3f  p90 %.3f  p99 %.3f  max %.3f", x.P50, x.P90, x.P99, x.Max)
+				}
+			case *SyncFigures:
+				if x != nil && x.Time != nil {
+					text = fmt.Sprintf("%.1f CPU-µs  %.0f bytes  %.1f pages  p50 %.3f ms", x.CPU, x.Bytes, x.Pages, x.Time.P50)
 				}
 			case uint64:
 				if x != 0 || name == "errors" {

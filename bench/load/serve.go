@@ -26,7 +26,7 @@ type Response struct {
 
 // A JobPlan is what the request "job" carries: the kind of job and its own plan.
 type JobPlan struct {
-	Kind string          `json:"kind"` // pairs, group, idle, crash or storm
+	Kind string          `json:"kind"` // pairs, group, sync, idle, crash or storm
 	Plan json.RawMessage `json:"plan"`
 }
 
@@ -107,6 +107,8 @@ func newJob(l *Loop, plan json.RawMessage) (job, error) {
 		return newCrash(l, p.Plan)
 	case "idle":
 		return newIdle(l, p.Plan)
+	case "sync":
+		return newSync(l, p.Plan)
 	case "group":
 		return newGroup(l, p.Plan)
 	case "storm":

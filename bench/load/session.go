@@ -33,6 +33,9 @@ type driver interface {
 	conversation(s *session, state *wire.ConversationState) // an item of CONVERSATIONS
 }
 
+// A pager is a driver that asks for SYNC itself once the session is live, and takes the answers.
+type pager interface{ page(c *wire.Conversations) }
+
 // A session is one device's connection: HELLO, SYNC, heartbeats and the credentials for
 // the next time.
 type session struct {
@@ -148,6 +151,10 @@ func (s *session) conversations(f wire.Frame) error {
 	c, err := wire.ParseConversations(f)
 	if err != nil {
 		return err
+	}
+	if j, ok := s.driver.(pager); ok && s.synced {
+		j.page(&c)
+		return nil
 	}
 	s.token = bytes.Clone(c.Token)
 	for i := range c.Items {
