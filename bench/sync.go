@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -113,8 +114,23 @@ func (o *syncOptions) connect(ctx context.Context, s *site) (*load.SyncPlan, err
 		return nil, err
 	}
 	s.say("writing in %d conversations", o.conversations)
-	return plan, s.worker.ask(ctx, "connect", nil, nil)
+	if err := s.worker.ask(ctx, "connect", nil, nil); err != nil {
+		return nil, err
+	}
+	// New conversations reach the user's list, at home, a moment later.
+	for {
+		var r load.SyncResult
+		if err := s.worker.ask(ctx, "sync", load.SyncRounds{Rounds: 1}, &r); err != nil || int(r.Conversations) == o.conversations {
+			return plan, err
+		}
+		if err := wait(ctx, listPoll); err != nil {
+			return nil, err
+		}
+	}
 }
+
+// listPoll is how often it is looked whether a user's list is whole.
+const listPoll = 50 * time.Millisecond
 
 // measure asks so many times, expects so many conversations each time, and returns the last token.
 func (o *syncOptions) measure(ctx context.Context, s *site, f *SyncFigures, rounds, want int, token []byte) ([]byte, error) {
