@@ -80,6 +80,8 @@ type Config struct {
 	Now func() time.Time
 	// Logger gets what an operator should know; nil discards it.
 	Logger *slog.Logger
+	// intervals are those of the tasks of a cluster's node. Tests shorten them.
+	intervals intervals
 	// Fatal is called when the node cannot keep its promises any more: a failed write or
 	// fsync. It must end the process.
 	Fatal func(error)
@@ -96,6 +98,7 @@ func (c *Config) fill() {
 	}
 	set(&c.TicketLifetime, TicketLifetimeDefault)
 	set(&c.DrainSpread, DrainSpreadDefault)
+	c.intervals.fill(set)
 	if c.Shards == 0 {
 		c.Shards = ShardsDefault
 	}

@@ -12,16 +12,13 @@ import (
 	"parley/wire"
 )
 
-// Pace of bringing what is here and what the map wants together.
-const (
-	hostInterval = time.Second
-	hostTimeout  = 10 * time.Second
-)
+// hostTimeout bounds one attempt to bring what is here and what the map wants together.
+const hostTimeout = 10 * time.Second
 
 // host is the task that begins and ends this node's replicas as the map says, now and
 // whenever the map changes.
 func (n *Node) host() {
-	tick := time.NewTicker(hostInterval)
+	tick := time.NewTicker(n.config.intervals.host)
 	defer tick.Stop()
 	for {
 		select {

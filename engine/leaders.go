@@ -7,10 +7,6 @@ import (
 	"time"
 )
 
-// announceInterval is how often a node repeats which groups it leads. A change is told at
-// once; the repetition is for what a link has lost.
-const announceInterval = time.Second
-
 // groupsAnnouncedMax bounds an announcement: all shards and the map, with room to spare.
 const groupsAnnouncedMax = 1024
 

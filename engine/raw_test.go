@@ -6,16 +6,24 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
+	"parley/engine/admin"
 	"parley/engine/shard"
 	"parley/wire"
 	"parley/wire/wiretest"
 )
 
 // patience bounds every wait of a test; it is never what a test measures.
-const patience = time.Minute
+const patience = 3 * time.Minute
+
+// hurried are intervals of nodes that a test waits for.
+var hurried = intervals{host: 100 * time.Millisecond, walk: 20 * time.Millisecond, plan: 100 * time.Millisecond, announce: 200 * time.Millisecond}
+
+// retryPause is the pause before a test does again what was refused for the moment.
+const retryPause = 20 * time.Millisecond
 
 // start opens a node on a free port, with the rest as given.
 func start(t *testing.T, c Config) *Node {
@@ -27,7 +35,7 @@ func start(t *testing.T, c Config) *Node {
 	if c.Shards == 0 {
 		c.Shards = 4
 	}
-	c.DiskReserveBytes = -1
+	c.DiskReserveBytes, c.intervals = -1, hurried
 	c.Fatal = func(err error) { t.Errorf("fatal: %v", err) }
 	if testing.Verbose() {
 		c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -46,24 +54,44 @@ func start(t *testing.T, c Config) *Node {
 	return n
 }
 
-// user makes an account without a password.
+// user makes an account without a password, when its shard is led.
 func user(t *testing.T, n *Node, name string) wire.ID {
 	t.Helper()
-	id, err := n.CreateUser(context.Background(), name, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var id wire.ID
+	tries := 0
+	untilAvailable(t, func() (err error) {
+		id, err = n.CreateUser(context.Background(), name, nil)
+		if tries++; tries > 1 && errors.Is(err, admin.ErrNameTaken) { // by a try whose answer did not come
+			u, _, lookup := n.userNamed(context.Background(), name)
+			id, err = u.ID, lookup
+		}
+		return err
+	})
 	return id
 }
 
-// token signs a token for a device of a user.
+// token signs a token for a device of a user, when the user's shard is led.
 func token(t *testing.T, n *Node, name string, device wire.ID) []byte {
 	t.Helper()
-	token, err := n.Token(context.Background(), name, device, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var token admin.Token
+	untilAvailable(t, func() (err error) {
+		token, err = n.Token(context.Background(), name, device, time.Hour)
+		return err
+	})
 	return []byte(token.Text)
+}
+
+// untilAvailable does what an operator does, again and again while it is said that it cannot
+// be done now: the leader of a shard may have changed just then.
+func untilAvailable(t *testing.T, do func() error) {
+	t.Helper()
+	waitUntil(t, func() bool {
+		err := do()
+		if err != nil && !errors.Is(err, admin.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 }
 
 // A raw is a client that says exactly what a test wants, wrong things included.
@@ -80,7 +108,6 @@ func dial(t *testing.T, n *Node) *raw {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
 	r := &raw{t, wiretest.New(conn)}
 	if err := r.Upgrade(); err != nil {
 		t.Fatal(err)
@@ -106,12 +133,38 @@ func live(t *testing.T, n *Node, name string, device wire.ID, epoch uint64) (*ra
 
 func (r *raw) sync(token []byte) wire.Conversations {
 	r.t.Helper()
-	r.send(wire.AppendSync(nil, &wire.Sync{Correlation: 1, Token: token}))
-	c, err := wire.ParseConversations(r.until(wire.TypeConversations))
+	c, err := wire.ParseConversations(r.ask(wire.AppendSync(nil, &wire.Sync{Correlation: 1, Token: token}), wire.TypeConversations))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return c
+}
+
+// ask sends a request until it is answered, however often it is refused for the moment.
+func (r *raw) ask(request []byte, answer wire.Type) wire.Frame {
+	r.t.Helper()
+	for {
+		r.send(request)
+		f := r.until(answer, wire.TypeError)
+		if f.Type == answer {
+			return f
+		}
+		if e, err := wire.ParseError(f); err != nil || e.Code.Class() > 2 {
+			r.t.Fatalf("waiting for %v: refused: %+v, %v", answer, e, err)
+		}
+		time.Sleep(retryPause)
+	}
+}
+
+// hangUp ends the connection: a node that closes does not wait for its client then.
+func (r *raw) hangUp() { r.Close() }
+
+// Next reads the next frame, for as long as a test may wait.
+func (r *raw) Next() (wire.Frame, error) {
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return wire.Frame{}, err
+	}
+	return r.Client.Next()
 }
 
 // send writes one binary WebSocket message.
@@ -142,15 +195,15 @@ func (r *raw) want(typ wire.Type) wire.Frame {
 	return f
 }
 
-// until skips frames up to one of a type.
-func (r *raw) until(typ wire.Type) wire.Frame {
+// until skips frames up to one of some types.
+func (r *raw) until(types ...wire.Type) wire.Frame {
 	r.t.Helper()
 	for {
 		f, err := r.Next()
 		if err != nil {
-			r.t.Fatalf("waiting for %v: %v (close code %d)", typ, err, r.Code)
+			r.t.Fatalf("waiting for %v: %v (close code %d)", types, err, r.Code)
 		}
-		if f.Type == typ {
+		if slices.Contains(types, f.Type) {
 			return f
 		}
 	}
@@ -211,12 +264,6 @@ func (r *raw) wantClose(code uint16) {
 	}
 }
 
-// gone reports whether the connection has ended without anything left to read.
-func gone(err error) bool {
-	var network net.Error
-	return err != nil && !(errors.As(err, &network) && network.Timeout())
-}
-
 // text sends a text under a counter, with the counter as correlation.
 func (r *raw) text(ref wire.Ref, counter uint64, text string) {
 	r.t.Helper()
@@ -231,8 +278,7 @@ func (r *raw) cursor(ref wire.Ref, kind wire.CursorKind, position uint64) {
 // history reads a page.
 func (r *raw) history(h wire.History) wire.Page {
 	r.t.Helper()
-	r.send(wire.AppendHistory(nil, &h))
-	p, err := wire.ParsePage(r.until(wire.TypePage))
+	p, err := wire.ParsePage(r.ask(wire.AppendHistory(nil, &h), wire.TypePage))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func (n *Node) announceLeading(nodes []uint32, list []leading) {
 
 // announcer is the task that repeats announcements.
 func (n *Node) announcer() {
-	tick := time.NewTicker(announceInterval)
+	tick := time.NewTicker(n.config.intervals.announce)
 	defer tick.Stop()
 	for {
 		select {
@@ -209,9 +209,12 @@ func (n *Node) linkChanged(node uint32, up bool) {
 
 // arrivalChanged follows another node's connection to this one.
 func (n *Node) arrivalChanged(node uint32, up bool) {
-	if !up {
-		n.streamsDown(node)
+	if up {
+		// It listens now: what was told while it was starting may have found nobody.
+		n.announceLeading([]uint32{node}, n.leaders.owned())
+		return
 	}
+	n.streamsDown(node)
 }
 
 func (n *Node) streamsDown(node uint32) {

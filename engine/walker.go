@@ -10,8 +10,7 @@ import (
 
 // Pace of walking from what a group is to what the map wants.
 const (
-	walkInterval = 200 * time.Millisecond
-	walkTimeout  = 10 * time.Second
+	walkTimeout = 10 * time.Second
 	// caughtUpEntries is how far a learner may be behind when it gets its vote: what a
 	// group under full load has in flight, and what it takes to ask.
 	caughtUpEntries = 64
@@ -20,7 +19,7 @@ const (
 // walk is the task that brings the groups led here to what the map wants, a step at a
 // time; each group on its own, so that a slow one delays none.
 func (n *Node) walk() {
-	tick := time.NewTicker(walkInterval)
+	tick := time.NewTicker(n.config.intervals.walk)
 	defer tick.Stop()
 	busy := make(map[uint32]chan struct{})
 	for {
@@ -171,9 +170,8 @@ func take(ctx context.Context, g *raft.Group, step cluster.Step) error {
 
 // Pace of planning.
 const (
-	planInterval = time.Second
-	planTimeout  = 10 * time.Second
-	// planAfter is how many intervals a new leader of the map listens before it plans: what
+	planTimeout = 10 * time.Second
+	// planAfter is how many plan intervals a new leader of the map listens before it plans: what
 	// it has not heard of yet it would take for lost.
 	planAfter = 3
 	// movesMax is how many shards are in motion at once: each copies its state over the
@@ -184,7 +182,7 @@ const (
 // plan is the task that moves the map towards where shards belong, on the node that leads
 // the map's group.
 func (n *Node) plan() {
-	tick := time.NewTicker(planInterval)
+	tick := time.NewTicker(n.config.intervals.plan)
 	defer tick.Stop()
 	down := make(map[uint32]time.Time)
 	ticks := 0 // since this node leads the map
