@@ -52,6 +52,7 @@ func (m *machine) listAdd(c *command) (refusal, err error) {
 func incomingSource(from uint32, slot wire.Slot) uint32 { return from*wire.Slots + uint32(slot) }
 
 func (m *machine) putList(user wire.ID, c wire.Conversation, version uint64) {
+	m.recent.note(user, m.index)
 	m.w.PutList(&storage.List{User: user, Conversation: c, Version: version, Changed: m.index})
 	if m.tell {
 		m.effects.Listed = append(m.effects.Listed, ListedEffect{User: user, Conversation: c})

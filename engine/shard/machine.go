@@ -20,6 +20,7 @@ type machine struct {
 	applied  uint64
 	told     uint64 // index up to which effects were told, or never will be
 	cache    *conversationCache
+	recent   *recentChanges
 	outgoing map[uint64]struct{} // the numbers of the rows that wait for other shards
 
 	// Of the batch that is being applied.
@@ -74,6 +75,7 @@ const outgoingOrdinalBits = 10
 func (m *machine) load(r *storage.Reader) error {
 	m.applied = r.Applied().Index
 	m.told = m.applied
+	m.recent.forget(m.applied)
 	return r.Outgoing(func(o storage.Outgoing) error {
 		m.outgoing[o.Number] = struct{}{}
 		return nil
@@ -261,6 +263,7 @@ func (m *machine) write() {
 				m.w.PutMember(v.key, user, &v.members[side])
 			}
 			if side == 0 || v.key.A != v.key.B {
+				m.recent.note(user, v.touched)
 				m.w.PutUserIndex(&storage.UserIndex{User: user, Conversation: v.key, Changed: v.touched, Time: v.Time})
 			}
 		}

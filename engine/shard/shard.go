@@ -79,7 +79,7 @@ func Open(c Config) (*Shard, error) {
 	}
 	s.queue = NewQueue(c.Nonce, c.Now, s.Kick)
 	s.machine = machine{id: c.ID, first: c.First, last: c.Last, queue: s.queue, tell: c.TellAlways,
-		cache: newConversationCache(ConversationsCachedMax), outgoing: make(map[uint64]struct{})}
+		cache: newConversationCache(ConversationsCachedMax), recent: newRecentChanges(), outgoing: make(map[uint64]struct{})}
 	if err := c.Store.View(s.machine.load); err != nil {
 		return nil, fmt.Errorf("shard %d: open: %w", c.ID, err)
 	}
