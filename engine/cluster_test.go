@@ -38,6 +38,20 @@ func joinCluster(t *testing.T, member *Node) *Node {
 	return start(t, Config{Cluster: &ClusterConfig{Listen: "127.0.0.1:0", Join: []string{member.linkAddress}, Token: invitation.Token}})
 }
 
+// leaderOf waits for a node that leads a group.
+func leaderOf(t *testing.T, nodes []*Node, group uint32) (leader *Node) {
+	t.Helper()
+	waitUntil(t, func() bool {
+		for _, n := range nodes {
+			if g := n.groupOf(group); g != nil && g.Leading() {
+				leader = n
+			}
+		}
+		return leader != nil
+	})
+	return leader
+}
+
 // placed tells whether every shard is where the map wants it, with so many copies.
 func placed(n *Node, copies int) bool {
 	m := n.maps.view.Map()

@@ -229,15 +229,11 @@ func (n *Node) handOver(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	for _, group := range n.roster.groups() {
-		g := n.groupOf(group)
-		if g == nil || !g.Leading() {
-			continue
-		}
-		if to := n.successor(ctx, group); to != "" {
-			if err := g.TransferLeadership(ctx, to); err != nil {
-				n.log.Warn("a group was not handed over", "group", group, "to", to, "error", err)
-			}
+	for n.handOverOnce(ctx) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(leaderPoll):
 		}
 	}
 }
@@ -245,14 +241,34 @@ func (n *Node) handOver(ctx context.Context) {
 // handOverTimeout bounds the handing over of all groups.
 const handOverTimeout = 5 * time.Second
 
+// handOverOnce asks a node for each group to take it over, and tells whether one that could
+// have did not: the next may.
+func (n *Node) handOverOnce(ctx context.Context) (again bool) {
+	for _, group := range n.roster.groups() {
+		g := n.groupOf(group)
+		if g == nil || !g.Leading() {
+			continue
+		}
+		to := n.successor(ctx, group)
+		if to == "" {
+			continue
+		}
+		if err := g.TransferLeadership(ctx, to); err != nil {
+			n.log.Warn("a group was not handed over", "group", group, "to", to, "error", err)
+			again = true
+		}
+	}
+	return again
+}
+
 // successor is the voter of a group that is reachable and furthest; "" if there is none.
 func (n *Node) successor(ctx context.Context, group uint32) string {
 	members := n.groupOf(group).Membership()
-	progress, unfit := n.progress(ctx, group, members)
+	progress := n.progress(ctx, group, members)
 	best, index := "", uint64(0)
 	for _, replica := range members.Voters {
 		node, _ := cluster.NodeOf(replica)
-		if at, ok := progress[replica]; ok && node != n.identity.Number && !unfit[node] && (best == "" || at > index) {
+		if at, ok := progress.applied[replica]; ok && node != n.identity.Number && !progress.unfit[node] && (best == "" || at > index) {
 			best, index = replica, at
 		}
 	}

@@ -94,35 +94,47 @@ func (n *Node) walkGroup(group uint32, g *raft.Group) {
 	}
 }
 
+// reasonOldMap is why a leader waits that would act by a map of before.
+const reasonOldMap = "another node has a newer map"
+
 // nextStep asks the group's replicas how far they are, and decides.
 func (n *Node) nextStep(ctx context.Context, group uint32, g *raft.Group) cluster.Step {
-	m := n.maps.view.Map()
-	desired, preferred := m.Wanted(group)
 	actual := g.Membership()
-	progress, unfit := n.progress(ctx, group, actual)
-	if preferred != 0 && (unfit[preferred] || n.transfers.rests(group, preferred)) {
+	at := n.progress(ctx, group, actual)
+	m := n.maps.view.Map()
+	if at.epoch > m.Epoch {
+		// Of two leaders with different maps each would hand over to the other, again and again.
+		n.epochShown(at.newest, at.epoch)
+		return cluster.Step{Action: cluster.Wait, Reason: reasonOldMap}
+	}
+	desired, preferred := m.Wanted(group)
+	if preferred != 0 && (at.unfit[preferred] || n.transfers.rests(group, preferred)) {
 		preferred = 0 // it would give the leadership back, or did not take it
 	}
 	commit := g.Commit()
 	return cluster.Walk(desired, cluster.Membership(actual), cluster.Local{
 		Self: n.roster.id(group), Preferred: preferred,
 		Up: func(replica string) bool {
-			_, ok := progress[replica]
+			_, ok := at.applied[replica]
 			return ok
 		},
-		CaughtUp: func(replica string) bool { return progress[replica]+caughtUpEntries >= commit },
+		CaughtUp: func(replica string) bool { return at.applied[replica]+caughtUpEntries >= commit },
 	})
 }
 
-// progress is the applied index of each replica that answers, and the nodes that should lead
-// nothing: their clocks are wrong, or they are about to stop.
-func (n *Node) progress(ctx context.Context, group uint32, members raft.Membership) (progress map[string]uint64, unfit map[uint32]bool) {
+// A progress is what the nodes of a group's replicas say.
+type progress struct {
+	applied map[string]uint64 // of each replica that answers
+	unfit   map[uint32]bool   // the nodes that should lead nothing: their clocks are wrong, or they are about to stop
+	newest  uint32            // the node with the newest map
+	epoch   uint64            // of that map
+}
+
+// progress asks the nodes of a group's replicas.
+func (n *Node) progress(ctx context.Context, group uint32, members raft.Membership) progress {
 	type answer struct {
 		replica string
-		applied uint64
-		ok      bool
-		node    uint32
-		unfit   bool
+		*nodeStatus
 	}
 	all := append(append([]string(nil), members.Voters...), members.Learners...)
 	answers := make(chan answer, len(all))
@@ -130,27 +142,28 @@ func (n *Node) progress(ctx context.Context, group uint32, members raft.Membersh
 		go func() {
 			a := answer{replica: replica}
 			if node, ok := cluster.NodeOf(replica); ok {
-				if s, err := n.statusOf(ctx, node); err == nil {
-					a.node, a.unfit = node, s.Clock || s.Draining
-					if at := s.group(group); at != nil && at.Replica == replica {
-						a.applied, a.ok = at.Applied, true
-					}
-				}
+				a.nodeStatus, _ = n.statusOf(ctx, node)
 			}
 			answers <- a
 		}()
 	}
-	progress, unfit = make(map[string]uint64), make(map[uint32]bool)
+	p := progress{applied: make(map[string]uint64), unfit: make(map[uint32]bool)}
 	for range all {
 		a := <-answers
-		if a.ok {
-			progress[a.replica] = a.applied
+		if a.nodeStatus == nil {
+			continue
 		}
-		if a.unfit {
-			unfit[a.node] = true
+		if g := a.group(group); g != nil && g.Replica == a.replica {
+			p.applied[a.replica] = g.Applied
+		}
+		if a.Clock || a.Draining {
+			p.unfit[a.Node] = true
+		}
+		if a.Epoch > p.epoch {
+			p.newest, p.epoch = a.Node, a.Epoch
 		}
 	}
-	return progress, unfit
+	return p
 }
 
 // take does one step.
