@@ -115,7 +115,6 @@ func TestAPushDoesNotOvertakeTheBacklog(t *testing.T) {
 	_, bob := user(t, n, "ada"), user(t, n, "bob")
 	a, _ := live(t, n, "ada", 1, 100)
 	b, _ := live(t, n, "bob", 1, 200)
-	a.SetDeadline(time.Now().Add(time.Minute))
 	counter := uint64(0)
 	send := func(text string) { counter++; a.text(wire.DirectRef(bob), counter, text); a.until(wire.TypeSent) }
 	b.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)

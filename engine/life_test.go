@@ -40,6 +40,8 @@ func TestRestartKeepsEverything(t *testing.T) {
 	b, before := live(t, n, "bob", 1, 200)
 	b.cursor(wire.DirectRef(ada), wire.Read, 7)
 	a.until(wire.TypeReceipt)
+	a.hangUp()
+	b.hangUp()
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}

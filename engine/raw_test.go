@@ -228,15 +228,6 @@ func (r *raw) wantMessage() wire.Message {
 	return m
 }
 
-func (r *raw) wantReceipt() wire.Receipt {
-	r.t.Helper()
-	c, err := wire.ParseReceipt(r.want(wire.TypeReceipt))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return c
-}
-
 func (r *raw) wantError(code wire.Code) *wire.Error {
 	r.t.Helper()
 	e, err := wire.ParseError(r.want(wire.TypeError))
@@ -297,10 +288,13 @@ func (r *raw) settled() {
 
 func waitUntil(t *testing.T, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+	end, pause := time.Now().Add(patience), 100*time.Microsecond
+	for !done() {
 		if time.Now().After(end) {
 			t.Fatal("it did not come to pass")
 		}
+		time.Sleep(pause)
+		pause = min(2*pause, 10*time.Millisecond)
 	}
 }
 

@@ -14,7 +14,6 @@ func TestSyncTellsAConversationThatMovesWhileItsPageIsRead(t *testing.T) {
 	n := start(t, Config{Shards: 1})
 	ada := user(t, n, "ada")
 	a, _ := live(t, n, "ada", 1, 100)
-	a.SetDeadline(time.Now().Add(2 * time.Minute))
 	const friends = 400
 	ids := make([]wire.ID, friends)
 	for i := range ids {
