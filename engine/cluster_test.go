@@ -137,6 +137,7 @@ func TestThreeNodesChat(t *testing.T) {
 // is lost or doubled, and the node takes part again when it is back.
 func TestALeadersNodeDies(t *testing.T) {
 	nodes := startCluster(t, 3)
+	waitUntil(t, func() bool { return calm(nodes[0]) })
 	ada, bob := user(t, nodes[0], "ada"), user(t, nodes[0], "bob")
 	victim := nodes[2]
 	// Names are tried until the conversation is led by the victim.
@@ -194,15 +195,39 @@ func sendUntilSent(t *testing.T, r *raw, ref wire.Ref, counter uint64, text stri
 			}
 			if f.Type == wire.TypeError {
 				e, err := wire.ParseError(f)
-				if err != nil || e.Code.Class() != 1 {
+				if err != nil || e.Code.Class() > 2 {
 					t.Fatalf("refused: %+v, %v", e, err)
 				}
 				break
 			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(retryPause)
 	}
 	t.Fatal("not acknowledged in time")
+}
+
+// moveUntilTold moves a cursor until the position is that of the conversation, as clients do:
+// what is refused for the moment is sent again. Then the other side has been told of it.
+func moveUntilTold(t *testing.T, by *raw, ref wire.Ref, kind wire.CursorKind, position uint64, other *raw, back wire.Ref) {
+	t.Helper()
+	waitUntil(t, func() bool {
+		by.cursor(ref, kind, position)
+		for _, item := range by.sync(nil).Items {
+			if item.Ref == ref && (item.Read >= position || kind == wire.Delivered && item.Delivered >= position) {
+				return true
+			}
+		}
+		return false
+	})
+	for {
+		r, err := wire.ParseReceipt(other.until(wire.TypeReceipt))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Ref == back && r.Kind == kind && r.Position >= position {
+			return
+		}
+	}
 }
 
 // A node whose disk has changed what was written on it sets that aside by itself, joins
@@ -214,6 +239,7 @@ func TestADamagedNodeComesBackAsANewOne(t *testing.T) {
 	for counter := uint64(1); counter <= 20; counter++ {
 		sendUntilSent(t, a, wire.DirectRef(bob), counter, fmt.Sprint("message ", counter))
 	}
+	listed(t, nodes[0], bob, 1)
 	victim := nodes[2]
 	address, data := victim.linkAddress, victim.config.Data
 	if err := victim.Close(); err != nil {
@@ -316,14 +342,9 @@ func TestAWrongClockLeadsNothing(t *testing.T) {
 	}
 	waitUntil(t, func() bool { return placed(nodes[0], 3) })
 	leads := func() bool { return len(nodes[0].leaders.owned()) > 0 }
-	if !leads() {
-		t.Fatal("the founder leads nothing to begin with")
-	}
+	waitUntil(t, leads)
 	ahead.Store(int64(3 * time.Hour))
-	waitUntil(t, func() bool { return !leads() })
-	if err := nodes[0].Ready(); !errors.Is(err, errClock) {
-		t.Errorf("ready: %v", err)
-	}
+	waitUntil(t, func() bool { return errors.Is(nodes[0].Ready(), errClock) && !leads() })
 	ahead.Store(0)
 	waitUntil(t, func() bool { return nodes[0].Ready() == nil && leads() })
 }
@@ -331,17 +352,16 @@ func TestAWrongClockLeadsNothing(t *testing.T) {
 // A drained node of four ends up with nothing, and says so.
 func TestADrainedNodeHoldsNothing(t *testing.T) {
 	nodes := startCluster(t, 4)
-	if err := nodes[0].DrainNode(t.Context(), "n4", false); err != nil {
-		t.Fatal(err)
-	}
+	untilAvailable(t, func() error { return nodes[0].DrainNode(t.Context(), "n4", false) })
 	waitUntil(t, func() bool { return isClosed(nodes[3].drained) })
 	waitUntil(t, func() bool { return placed(nodes[0], 3) })
 	if err := nodes[3].Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := nodes[0].RemoveNode(t.Context(), "n4"); err != nil {
-		t.Fatal(err)
-	}
+	waitUntil(t, func() bool { // not while a group elects its leader, for one
+		return nodes[0].maps.view.Map().Node(4).State == cluster.Removed || nodes[0].RemoveNode(t.Context(), "n4") == nil
+	})
+	waitUntil(t, func() bool { return nodes[0].maps.view.Map().Node(4).State == cluster.Removed })
 	if err := nodes[0].RemoveNode(t.Context(), "n4"); !errors.Is(err, admin.ErrRefused) {
 		t.Errorf("removed twice: %v", err)
 	}
@@ -352,21 +372,33 @@ func TestADrainedNodeHoldsNothing(t *testing.T) {
 func TestAFullDiskOfTheLeaderRefusesForwardedSends(t *testing.T) {
 	nodes := startCluster(t, 3)
 	ada, bob := user(t, nodes[0], "ada"), user(t, nodes[0], "bob")
-	leader, ok := nodes[0].leaders.of(nodes[0].routeOf(wire.DirectRef(bob).Conversation(ada).Slot()).id)
-	if !ok {
-		t.Fatal("nobody leads")
+	var sessions []*raw
+	counters := make([]uint64, len(nodes))
+	for i, n := range nodes {
+		s, _ := live(t, n, "ada", wire.ID(i+1), uint64(i+1))
+		sessions, counters[i] = append(sessions, s), 1
 	}
-	edge := nodes[leader%3] // node numbers begin at 1: this is another one
-	a, _ := live(t, edge, "ada", 1, 1)
-	for _, n := range nodes {
-		if n != edge {
-			n.diskFull.Store(true)
+	group, edge := nodes[0].routeOf(wire.DirectRef(bob).Conversation(ada).Slot()).id, 0
+	waitUntil(t, func() bool { // again if another node leads by then
+		leader, _ := nodes[0].leaders.of(group)
+		edge = int(leader) % len(nodes) // node numbers begin at 1: this is another one
+		for i, n := range nodes {
+			n.diskFull.Store(i != edge)
 		}
-	}
-	a.text(wire.DirectRef(bob), 1, "one")
-	a.wantErrorAfterHead(wire.CodeDiskFull)
+		sessions[edge].text(wire.DirectRef(bob), counters[edge], "one")
+		f := sessions[edge].until(wire.TypeSent, wire.TypeError)
+		if f.Type == wire.TypeSent {
+			counters[edge]++
+			return false
+		}
+		e, err := wire.ParseError(f)
+		if err != nil || e.Code.Class() > 2 {
+			t.Fatalf("refused: %+v, %v", e, err)
+		}
+		return e.Code == wire.CodeDiskFull
+	})
 	for _, n := range nodes {
 		n.diskFull.Store(false)
 	}
-	sendUntilSent(t, a, wire.DirectRef(bob), 1, "one")
+	sendUntilSent(t, sessions[edge], wire.DirectRef(bob), counters[edge], "one")
 }
