@@ -48,8 +48,9 @@ func loseCluster(t *testing.T) *lostCluster {
 			sendUntilSent(t, from, wire.DirectRef(l.ids[next]), uint64(counter+1), fmt.Sprint(name, " says ", counter+1))
 		}
 		to, _ := live(t, l.nodes[next%3], l.names[next], 2, uint64(200+i))
-		to.cursor(wire.DirectRef(l.ids[i]), wire.Read, uint64(l.says))
-		from.until(wire.TypeReceipt)
+		moveUntilTold(t, to, wire.DirectRef(l.ids[i]), wire.Read, uint64(l.says), from, wire.DirectRef(l.ids[next]))
+		from.hangUp()
+		to.hangUp()
 	}
 	for _, id := range l.ids {
 		listed(t, l.nodes[0], id, 2)
@@ -122,6 +123,7 @@ func (l *lostCluster) find(t *testing.T, n *Node) {
 		if len(page.Messages) != l.says {
 			t.Errorf("%s has %d messages left", name, len(page.Messages))
 		}
+		s.hangUp()
 	}
 }
 
