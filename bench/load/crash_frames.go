@@ -183,6 +183,12 @@ func (j *crash) refused(s *session, f wire.Frame) error {
 	out, counter := j.correlated(s, e.Correlation)
 	switch e.Code.Class() {
 	case wire.ClassRetry, wire.ClassRetryAfter:
+		if e.Correlation == 0 { // of cursors, it is not known which
+			for _, o := range j.clients[s.index].outs {
+				o.told = 0
+			}
+			return nil
+		}
 		if counter > 0 {
 			j.retry(out)
 		} else if j.check != nil {

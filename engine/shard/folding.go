@@ -55,6 +55,20 @@ func (q *cursorQueue) add(c *Cursor) error {
 	return nil
 }
 
+// sessions appends where the waiting cursors came from, once each.
+func (q *cursorQueue) sessions(dst []Origin) []Origin {
+	told := make(map[Origin]struct{})
+	for i := range q.cursors[q.next:] {
+		c := &q.cursors[q.next+i]
+		o := Origin{Session: c.Session, Node: c.Node}
+		if _, ok := told[o]; !ok {
+			told[o] = struct{}{}
+			dst = append(dst, o)
+		}
+	}
+	return dst
+}
+
 // foldedPositions is how many positions a folded cursor remembers beside its own.
 const foldedPositions = 3
 

@@ -340,10 +340,8 @@ func (m *modelRun) lose(t *rapid.T) {
 	}
 	m.leader.shard.Failed(e.handle, err)
 	m.expectRetry(wire.CodeTimeout, len(e.sends)) // it may still be applied
-	if timeout {
-		for _, c := range e.cursors {
-			m.noteCursor(c)
-		}
+	for _, c := range e.cursors {
+		m.noteCursor(c)
 	}
 	e.given = true
 	if rapid.Bool().Draw(t, "lost") {
@@ -363,6 +361,9 @@ func (m *modelRun) expectRetry(code wire.Code, sends int) {
 		for _, x := range e.Refused {
 			if x.Code != code || x.Code.Class() != wire.ClassRetry {
 				m.t.Fatalf("refused with %v, want %v", x.Code, code)
+			}
+			if x.Correlation == 0 {
+				continue // a cursor, whose session sends it again
 			}
 			m.answered[x.Correlation]++
 			refused++

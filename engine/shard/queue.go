@@ -284,13 +284,14 @@ func (q *Queue) lead() {
 	q.leading = !q.closed
 }
 
-// follow makes the queue refuse commands, and returns those who wait in it. Entries in
+// follow makes the queue refuse commands, and returns those who wait in it: of cursors,
+// which have no answer, the sessions, so that they send their cursors again. Entries in
 // flight stay: they are applied or fail.
 func (q *Queue) follow() (waiting []Origin, controls []control) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.leading = false
-	waiting, controls = q.sends.drain(), q.controls
+	waiting, controls = q.cursors.sessions(q.sends.drain()), q.controls
 	q.controls, q.cursors = nil, cursorQueue{}
 	return waiting, controls
 }

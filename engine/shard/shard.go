@@ -237,16 +237,14 @@ func (s *Shard) Next(dst []byte) (entry []byte, handle any, ok bool) { return s.
 
 // Failed implements raft.Source: whether the entry will ever be applied is unknown, so
 // the senders are told to try again under the same counters. Cursors queue again as long
-// as this replica leads; elsewhere a resumed session brings them.
+// as this replica leads; else their sessions are told to send them again.
 func (s *Shard) Failed(handle any, err error) {
 	origin, _ := handle.(uint64)
 	b := s.queue.claim(origin)
 	if b == nil {
 		return
 	}
-	if errors.Is(err, raft.ErrTimeout) {
-		s.retry(b.cursors)
-	}
+	s.retry(b.cursors)
 	s.refuse(b, err)
 }
 
@@ -283,7 +281,7 @@ func (s *Shard) dismissWith(code wire.Code, err error, waiting []Origin, control
 	if len(waiting) > 0 {
 		e := &Effects{Shard: s.config.ID, Refused: make([]RefusedEffect, 0, len(waiting))}
 		for _, o := range waiting {
-			if o.Session != 0 && planted.Active(planted.FailedIsSent) {
+			if o.Session != 0 && o.Correlation != 0 && planted.Active(planted.FailedIsSent) {
 				e.Sent = append(e.Sent, SentEffect{Origin: o, Sequence: 1, Time: 1})
 			} else if o.Session != 0 {
 				e.Refused = append(e.Refused, RefusedEffect{o, code})
