@@ -86,7 +86,7 @@ func TestAStreamIsLeftWhileALoopIsFarBehind(t *testing.T) {
 	l := &busyLoop{t: t}
 	r, e, cancel := pacedRoute(t, l)
 	defer cancel()
-	r.inlet = delivery.NewInlet(0, 1, 1)
+	r.inlet = delivery.NewInlet(0, 1, 1, &r.groups)
 	n := r.node
 	n.routes = []*route{r}
 	n.log = slog.New(slog.DiscardHandler)

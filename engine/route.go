@@ -24,10 +24,12 @@ type route struct {
 
 	// outlet serves the streams of other nodes; nil while there is no replica here.
 	outlet atomic.Pointer[delivery.Outlet]
-	// mu is held from an event of the inlet until its actions are done.
+	// mu is held from an event of the inlet until its actions are done, and while effects are
+	// delivered.
 	mu      sync.Mutex
 	inlet   *delivery.Inlet // nil without links
 	actions []delivery.Action
+	groups  delivery.Groups // of this node's sessions
 }
 
 // A replica is this node's part in one shard: the state machine and its Raft group, which
@@ -42,7 +44,7 @@ func (n *Node) newRoutes() []*route {
 	for i := range routes {
 		r := &route{id: uint32(i), slots: n.table.Range(i), node: n, touchedBy: make([]bool, LoopsMax)}
 		if n.hub != nil {
-			r.inlet = delivery.NewInlet(r.id, n.identity.Number, uint64(time.Now().UnixMilli()))
+			r.inlet = delivery.NewInlet(r.id, n.identity.Number, uint64(time.Now().UnixMilli()), &r.groups)
 		}
 		routes[i] = r
 	}
@@ -90,7 +92,9 @@ func (r *route) vacate() {
 func (r *route) Effects(e *shard.Effects) {
 	if r.inlet == nil {
 		r.node.pace()
-		r.node.deliver(e)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.deliver(e)
 		return
 	}
 	if outlet := r.outlet.Load(); outlet != nil {
@@ -118,7 +122,7 @@ func (r *route) act(actions []delivery.Action) {
 				actions = r.inlet.LinkDown(actions, a.Node)
 			}
 		case delivery.Deliver:
-			r.node.deliver(a.Effects)
+			actions = r.inlet.Forget(actions, r.deliver(a.Effects)...)
 		case delivery.Restart:
 			r.node.restart(a.Users)
 		}

@@ -63,7 +63,7 @@ func (n *Node) streamFrame(from uint32, payload []byte) {
 		return
 	}
 	r := n.routes[f.Shard]
-	if f.Kind == delivery.FrameEffects && f.Effects.Index != 0 && n.behind() {
+	if f.Effects != nil && f.Effects.Index != 0 && n.behind() {
 		n.counters.streamsLeft.Add(1)
 		r.event(func(dst []delivery.Action) []delivery.Action { return r.inlet.LinkDown(dst, from) })
 		return
@@ -72,13 +72,15 @@ func (n *Node) streamFrame(from uint32, payload []byte) {
 }
 
 // deliver passes effects on to this node's sessions: each loop gets what concerns its own.
-func (n *Node) deliver(e *shard.Effects) {
+// It returns the groups that are told here and that perhaps nobody wants. mu is held.
+func (r *route) deliver(e *shard.Effects) (unwanted []wire.ID) {
+	n := r.node
 	loops := n.allLoops()
 	if len(loops) == 0 {
-		return
+		return nil
 	}
 	loopOf := func(handle uint64) int { return reactor.Handle(handle).Loop() }
-	for i, batch := range delivery.Plan(e, n.sessions, len(loops), loopOf) {
+	for i, batch := range delivery.Plan(e, n.sessions, &r.groups, len(loops), loopOf) {
 		if batch != nil {
 			loops[i].Post(batch)
 		}
@@ -86,6 +88,7 @@ func (n *Node) deliver(e *shard.Effects) {
 	for i := range e.Listed {
 		n.listed(e.Listed[i])
 	}
+	return r.groups.Unwanted()
 }
 
 // restart ends the sessions of users who missed something that is no longer known here:

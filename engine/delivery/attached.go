@@ -3,27 +3,34 @@ package delivery
 import "parley/wire"
 
 // Attached knows, at a replica of a shard, which nodes have sessions of a user who takes
-// part in the shard. Its owner's mutex guards it; its zero value is empty.
+// part in the shard, and which of them want the messages of a group. Its owner's mutex
+// guards it; its zero value is empty.
 type Attached struct {
-	rows  pairs
-	tags  map[uint32]uint16 // of the nodes that anybody is attached from
-	nodes []uint32          // by tag; 0: free
-	free  []uint16
+	rows   pairs
+	groups pairs             // with the index from which the node knows why
+	tags   map[uint32]uint16 // of the nodes that anybody is attached from
+	nodes  []uint32          // by tag; 0: free
+	free   []uint16
 }
 
 // Attach enters users as having sessions at a node. It says no if there are more nodes
 // than AttachedNodesMax.
 func (a *Attached) Attach(node uint32, users ...wire.ID) bool {
-	tag, ok := a.tags[node]
+	tag, ok := a.tag(node)
 	if !ok {
-		if tag, ok = a.newTag(node); !ok {
-			return false
-		}
+		return false
 	}
 	for _, user := range users {
 		a.rows.add(user, tag)
 	}
 	return true
+}
+
+func (a *Attached) tag(node uint32) (tag uint16, ok bool) {
+	if tag, ok = a.tags[node]; ok {
+		return tag, true
+	}
+	return a.newTag(node)
 }
 
 func (a *Attached) newTag(node uint32) (tag uint16, ok bool) {
@@ -54,6 +61,46 @@ func (a *Attached) Detach(node uint32, users ...wire.ID) {
 	}
 }
 
+// Want enters groups whose messages a node wants, because users of it are members. index
+// is where a stream that goes beyond it has told the node so.
+func (a *Attached) Want(node uint32, index uint64, groups ...wire.ID) bool {
+	tag, ok := a.tag(node)
+	if !ok {
+		return false
+	}
+	for _, group := range groups {
+		a.groups.addNumber(group, tag, index)
+	}
+	return true
+}
+
+// Unwant takes groups out that a node wants no more, as far as it was told up to an index.
+func (a *Attached) Unwant(node uint32, index uint64, groups ...wire.ID) {
+	tag, ok := a.tags[node]
+	if !ok {
+		return
+	}
+	for _, group := range groups {
+		if n := a.groups.number(group, tag); n != nil && *n <= index {
+			a.groups.remove(group, tag)
+		}
+	}
+}
+
+// AppendWanting appends the nodes that want the messages of a group.
+func (a *Attached) AppendWanting(dst []uint32, group wire.ID) []uint32 {
+	for tag := range a.groups.tags(group) {
+		dst = append(dst, a.nodes[tag])
+	}
+	return dst
+}
+
+// Wants reports whether a node wants the messages of a group.
+func (a *Attached) Wants(node uint32, group wire.ID) bool {
+	tag, ok := a.tags[node]
+	return ok && a.groups.has(group, tag)
+}
+
 // DropNode takes out all users of a node.
 func (a *Attached) DropNode(node uint32) {
 	tag, ok := a.tags[node]
@@ -61,6 +108,7 @@ func (a *Attached) DropNode(node uint32) {
 		return
 	}
 	a.rows.dropTag(tag)
+	a.groups.dropTag(tag)
 	delete(a.tags, node)
 	a.nodes[tag] = 0
 	a.free = append(a.free, tag)

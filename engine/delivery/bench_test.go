@@ -85,7 +85,7 @@ func BenchmarkForward(b *testing.B) {
 		sends[i] = shard.Send{Origin: shard.Origin{Session: m.From, Correlation: 9}, Conversation: m.Conversation, Author: m.Author, Device: m.Author + 1,
 			Epoch: 1 << 60, Counter: m.Sequence, PeerKnown: true, Content: m.Content}
 	}
-	inlet := NewInlet(3, 2, 1)
+	inlet := NewInlet(3, 2, 1, &Groups{})
 	inlet.Announced(nil, 1, 1, 0)
 	request, _, _ := inlet.Forward(nil, sends, nil)
 	inlet.Withdraw(len(sends))

@@ -10,18 +10,19 @@ import (
 
 // A Pick is what of a batch of effects one node is told: places in the lists of Effects.
 type Pick struct {
-	Node                                      uint32
-	Sent, Refused, Messages, Receipts, Listed []uint32
+	Node                                                   uint32
+	Sent, Refused, Messages, Receipts, Listed, Memberships []uint32
 }
 
 // Empty reports whether nothing was picked.
 func (p *Pick) Empty() bool {
-	return len(p.Sent)+len(p.Refused)+len(p.Messages)+len(p.Receipts)+len(p.Listed) == 0
+	return len(p.Sent)+len(p.Refused)+len(p.Messages)+len(p.Receipts)+len(p.Listed)+len(p.Memberships) == 0
 }
 
 // Clear empties the pick and keeps its memory.
 func (p *Pick) Clear() {
-	p.Sent, p.Refused, p.Messages, p.Receipts, p.Listed = p.Sent[:0], p.Refused[:0], p.Messages[:0], p.Receipts[:0], p.Listed[:0]
+	p.Sent, p.Refused, p.Messages, p.Receipts = p.Sent[:0], p.Refused[:0], p.Messages[:0], p.Receipts[:0]
+	p.Listed, p.Memberships = p.Listed[:0], p.Memberships[:0]
 }
 
 // Which lists follow.
@@ -31,6 +32,8 @@ const (
 	listMessages
 	listReceipts
 	listListed
+	listMemberships
+	listCreated // which of the sent ones made a group, and which
 	listsEnd
 )
 
@@ -40,22 +43,33 @@ const (
 	effectByOther                      // the author or user is told: no member of a direct conversation
 	effectSameConversation             // as the one before it in the list
 	effectGroup
-	effectFrom     // the session is told
-	effectExtended // message: the content
-	effectRead     // receipt: of the read cursor
-	effectRevision // message: the revision is not the sequence
+	effectFrom                 // the session is told
+	effectExtended             // message: the content
+	effectRead                 // receipt: of the read cursor
+	effectRevision             // message: the revision is not the sequence
+	effectGone     = effectByB // listed: it is not the user's any more
+)
+
+// Flags of a membership, above its role.
+const (
+	memberRole      = 1<<3 - 1
+	memberSameGroup = 1 << 3 // as the one before it in the list
+	memberSameUser  = 1 << 4
+	memberFlags     = memberRole | memberSameGroup | memberSameUser
 )
 
 const (
 	messageFlags = effectByB | effectByOther | effectSameConversation | effectGroup | effectFrom | effectExtended | effectRevision
 	receiptFlags = effectByB | effectByOther | effectSameConversation | effectGroup | effectFrom | effectRead
-	listedFlags  = effectSameConversation | effectGroup
+	listedFlags  = effectSameConversation | effectGroup | effectGone
 	// The least that one item of a list takes.
 	sentBytesMin    = handleBytesMin + 1 + 1 + 1
 	refusedBytesMin = handleBytesMin + 1 + 1
 	messageBytesMin = 1 + 1 + 1 + 1
 	receiptBytesMin = 1 + 1 + 1
 	listedBytesMin  = 1 + 6
+	memberBytesMin  = 1 + 6 + 1 // the same group or user, never both
+	createdBytesMin = 1 + 6
 )
 
 // AppendEffects appends what a node is told of a batch. Sessions are told only where they
@@ -68,6 +82,8 @@ const (
 //	messages count, then flags, conversation, author, session, sequence, revision, time, content's length each
 //	receipts count, then flags, conversation, user, session, position, time each
 //	listed   count, then flags, conversation, user each
+//	members  count, then role and flags, group, user, from or until each
+//	created  count, then place in sent, group each
 //	contents one after the other, to the end
 //
 // A time is told as the difference to the last one, an author as a flag, and a
@@ -104,15 +120,34 @@ func AppendEffects(dst []byte, e *shard.Effects, p *Pick) []byte {
 	}
 	if a.list(at, listListed, len(p.Listed)) {
 		for _, i := range p.Listed {
-			x := &e.Listed[i]
-			a.conversation(0, x.Conversation)
-			a.dst = wire.AppendID(a.dst, x.User)
+			a.listed(&e.Listed[i])
+		}
+	}
+	if a.list(at, listMemberships, len(p.Memberships)) {
+		a.memberships(e, p)
+	}
+	if a.list(at, listCreated, created(e, p)) {
+		for place, i := range p.Sent {
+			if group := e.Sent[i].Created; group != 0 {
+				a.uint(uint64(place))
+				a.dst = wire.AppendID(a.dst, group)
+			}
 		}
 	}
 	for _, i := range p.Messages {
 		a.dst = append(a.dst, e.Messages[i].Content.Bytes...)
 	}
 	return a.dst
+}
+
+// created is how many of the sends made a group.
+func created(e *shard.Effects, p *Pick) (count int) {
+	for _, i := range p.Sent {
+		if e.Sent[i].Created != 0 {
+			count++
+		}
+	}
+	return count
 }
 
 type effectsAppender struct {
@@ -216,6 +251,42 @@ func (a *effectsAppender) receipt(x *shard.ReceiptEffect) {
 	a.when(x.Time)
 }
 
+func (a *effectsAppender) listed(x *shard.ListedEffect) {
+	var flags byte
+	if x.Gone {
+		flags |= effectGone
+	}
+	a.conversation(flags, x.Conversation)
+	a.dst = wire.AppendID(a.dst, x.User)
+}
+
+func (a *effectsAppender) memberships(e *shard.Effects, p *Pick) {
+	var last shard.MembershipEffect
+	for _, i := range p.Memberships {
+		x := &e.Memberships[i]
+		flags := byte(x.Role)
+		switch {
+		case x.Group == last.Group:
+			flags |= memberSameGroup
+		case x.User == last.User:
+			flags |= memberSameUser
+		}
+		a.dst = append(a.dst, flags)
+		if flags&memberSameGroup == 0 {
+			a.dst = wire.AppendID(a.dst, x.Group)
+		}
+		if flags&memberSameUser == 0 {
+			a.dst = wire.AppendID(a.dst, x.User)
+		}
+		if x.Role == wire.RoleNone {
+			a.uint(x.Until)
+		} else {
+			a.uint(x.From)
+		}
+		last = *x
+	}
+}
+
 // ParseEffects reads what another node tells this one. All contents are in one copy of
 // their own, so src may be used again.
 func ParseEffects(src []byte) (*shard.Effects, error) {
@@ -268,9 +339,15 @@ func (d *effectsDecoder) effects() *shard.Effects {
 	if n := d.list(lists, listListed, listedBytesMin); n > 0 {
 		e.Listed = make([]shard.ListedEffect, n)
 		for i := range e.Listed {
-			e.Listed[i].Conversation = d.conversation(d.flags(listedFlags))
-			e.Listed[i].User = d.id()
+			d.listed(&e.Listed[i])
 		}
+	}
+	if n := d.list(lists, listMemberships, memberBytesMin); n > 0 {
+		e.Memberships = make([]shard.MembershipEffect, n)
+		d.memberships(e.Memberships)
+	}
+	if n := d.list(lists, listCreated, createdBytesMin); n > 0 {
+		d.created(e.Sent, n)
 	}
 	if contents != uint64(len(d.src)) {
 		d.fail("contents")
@@ -399,4 +476,50 @@ func (d *effectsDecoder) receipt(x *shard.ReceiptEffect) {
 	}
 	x.Position = d.upTo(wire.NumberMax)
 	x.Time = d.when()
+}
+
+func (d *effectsDecoder) listed(x *shard.ListedEffect) {
+	flags := d.flags(listedFlags)
+	x.Conversation, x.User, x.Gone = d.conversation(flags), d.id(), flags&effectGone != 0
+}
+
+func (d *effectsDecoder) memberships(list []shard.MembershipEffect) {
+	var last shard.MembershipEffect
+	for i := range list {
+		x := &list[i]
+		flags := d.flags(memberFlags)
+		x.Role, x.Group, x.User = wire.Role(flags&memberRole), last.Group, last.User
+		same := flags & (memberSameGroup | memberSameUser)
+		if same&memberSameGroup == 0 {
+			x.Group = d.id()
+		}
+		if same&memberSameUser == 0 {
+			x.User = d.id()
+		}
+		if position := d.upTo(wire.NumberMax); x.Role == wire.RoleNone {
+			x.Until = position
+		} else {
+			x.From = position
+		}
+		if x.Role > wire.RoleOwner || same == memberSameGroup|memberSameUser || i == 0 && same != 0 ||
+			(x.Group == last.Group) != (same == memberSameGroup) || x.Group != last.Group && (x.User == last.User) != (same == memberSameUser) {
+			d.fail("membership")
+			return
+		}
+		last = *x
+	}
+}
+
+// created reads which sends made a group, in their order.
+func (d *effectsDecoder) created(sent []shard.SentEffect, count int) {
+	next := uint64(0)
+	for range count {
+		place, group := d.uint(), d.id()
+		if place < next || place >= uint64(len(sent)) {
+			d.fail("created")
+			return
+		}
+		sent[place].Created = group
+		next = place + 1
+	}
 }

@@ -61,6 +61,9 @@ var drawEffects = rapid.Custom(func(t *rapid.T) *shard.Effects {
 	e.Index = e.Previous + drawNumber.Draw(t, "entries")
 	for _, o := range rapid.SliceOfN(drawOrigin, 0, 4).Draw(t, "sent") {
 		e.Sent = append(e.Sent, shard.SentEffect{Origin: o, Sequence: drawNumber.Draw(t, "sequence"), Time: drawTime(t)})
+		if rapid.IntRange(0, 3).Draw(t, "created") == 0 {
+			e.Sent[len(e.Sent)-1].Created = drawID.Draw(t, "group")
+		}
 	}
 	for _, o := range rapid.SliceOfN(drawOrigin, 0, 3).Draw(t, "refused") {
 		e.Refused = append(e.Refused, shard.RefusedEffect{Origin: o, Code: wire.Code(rapid.IntRange(0, 999).Draw(t, "code"))})
@@ -68,7 +71,17 @@ var drawEffects = rapid.Custom(func(t *rapid.T) *shard.Effects {
 	e.Messages = rapid.SliceOfN(drawMessage, 0, 5).Draw(t, "messages")
 	e.Receipts = rapid.SliceOfN(drawReceipt, 0, 4).Draw(t, "receipts")
 	for range rapid.IntRange(0, 3).Draw(t, "listed") {
-		e.Listed = append(e.Listed, shard.ListedEffect{User: drawID.Draw(t, "user"), Conversation: drawConversation.Draw(t, "conversation")})
+		e.Listed = append(e.Listed, shard.ListedEffect{User: drawID.Draw(t, "user"), Conversation: drawConversation.Draw(t, "conversation"),
+			Gone: rapid.Bool().Draw(t, "gone")})
+	}
+	for range rapid.IntRange(0, 4).Draw(t, "memberships") {
+		m := shard.MembershipEffect{Group: drawID.Draw(t, "group"), User: drawID.Draw(t, "user"), Role: wire.Role(rapid.IntRange(0, 5).Draw(t, "role"))}
+		if position := drawNumber.Draw(t, "position"); m.Role == wire.RoleNone {
+			m.Until = position
+		} else {
+			m.From = position
+		}
+		e.Memberships = append(e.Memberships, m)
 	}
 	return e
 })
@@ -105,6 +118,9 @@ func picked(e *shard.Effects, p *Pick) *shard.Effects {
 	for _, i := range p.Listed {
 		out.Listed = append(out.Listed, e.Listed[i])
 	}
+	for _, i := range p.Memberships {
+		out.Memberships = append(out.Memberships, e.Memberships[i])
+	}
 	return out
 }
 
@@ -118,7 +134,8 @@ func drawPick(t *rapid.T, e *shard.Effects) *Pick {
 		return list
 	}
 	return &Pick{Node: drawNode.Draw(t, "to"), Sent: some(len(e.Sent), "sent"), Refused: some(len(e.Refused), "refused"),
-		Messages: some(len(e.Messages), "messages"), Receipts: some(len(e.Receipts), "receipts"), Listed: some(len(e.Listed), "listed")}
+		Messages: some(len(e.Messages), "messages"), Receipts: some(len(e.Receipts), "receipts"), Listed: some(len(e.Listed), "listed"),
+		Memberships: some(len(e.Memberships), "memberships")}
 }
 
 func sameEffects(a, b *shard.Effects) bool {
@@ -182,7 +199,7 @@ func all(e *shard.Effects) *Pick {
 		return l
 	}
 	return &Pick{Sent: list(len(e.Sent)), Refused: list(len(e.Refused)), Messages: list(len(e.Messages)),
-		Receipts: list(len(e.Receipts)), Listed: list(len(e.Listed))}
+		Receipts: list(len(e.Receipts)), Listed: list(len(e.Listed)), Memberships: list(len(e.Memberships))}
 }
 
 // Whatever bytes come: either they are refused, or they are the one way to write what
@@ -192,16 +209,24 @@ func FuzzParseFrame(f *testing.F) {
 	f.Add(appendEffectsFrame(nil, 7, drawn, all(drawn)))
 	f.Add(appendFrame(nil, FrameBegin, 3, 9, 1<<40))
 	f.Add(appendFrame(nil, FrameBroken, 3, 9, 0))
+	f.Add(appendFrame(nil, FrameDetached, 3, 9, 2))
+	f.Add(appendMembersFrame(nil, 7, 2, drawn, all(drawn)))
+	f.Add(appendIntroduceFrame(nil, 7, 1, 2, drawn, all(drawn)))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		frame, err := ParseFrame(src)
 		if err != nil {
 			return
 		}
 		var again []byte
-		if frame.Kind == FrameEffects {
+		switch frame.Kind {
+		case FrameEffects:
 			again = appendEffectsFrame(nil, frame.Generation, frame.Effects, all(frame.Effects))
-		} else {
-			again = appendFrame(nil, frame.Kind, frame.Shard, frame.Generation, frame.Index)
+		case FrameMembers:
+			again = appendMembersFrame(nil, frame.Generation, frame.Detached, frame.Effects, all(frame.Effects))
+		case FrameIntroduce:
+			again = appendIntroduceFrame(nil, frame.Generation, frame.Number, frame.Detached, frame.Effects, all(frame.Effects))
+		default:
+			again = appendFrame(nil, frame.Kind, frame.Shard, frame.Generation, frame.Index+frame.Detached)
 		}
 		if !bytes.Equal(src, again) {
 			t.Fatalf("%x was read as %+v, which is %x", src, frame, again)

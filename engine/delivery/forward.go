@@ -16,10 +16,11 @@ const (
 	forwardSameUser         // as the one before it: author, device and outbox, or user
 	forwardSameConversation // as the one before it
 	forwardRead             // the cursor is one of kind Read
+	forwardEvent            // the content is an event, which this node has looked at
 )
 
 const (
-	forwardSendFlags   = forwardPeerKnown | forwardExtended | forwardTooLarge | forwardGroup | forwardSameUser | forwardSameConversation
+	forwardSendFlags   = forwardPeerKnown | forwardExtended | forwardTooLarge | forwardGroup | forwardSameUser | forwardSameConversation | forwardEvent
 	forwardCursorFlags = forwardGroup | forwardSameUser | forwardSameConversation | forwardRead
 	// forwardSendBytesMin and forwardCursorBytesMin are the least that one takes: flags,
 	// session, counter and an empty content, or position.
@@ -76,6 +77,9 @@ func appendForwardSend(dst []byte, m, before *shard.Send) []byte {
 	}
 	if m.Conversation.Kind == wire.Group {
 		flags |= forwardGroup
+	}
+	if m.Event {
+		flags |= forwardEvent
 	}
 	if before != nil && sameOutbox(m, before) {
 		flags |= forwardSameUser
@@ -181,7 +185,7 @@ func (d *decoder) forwardSend(before *shard.Send) (m shard.Send) {
 	}
 	m.Conversation = d.forwardConversation(flags, m.Author, last)
 	m.Counter, m.PeerKnown = d.upTo(wire.NumberMax), flags&forwardPeerKnown != 0
-	m.Content.Extended = flags&forwardExtended != 0
+	m.Content.Extended, m.Event = flags&forwardExtended != 0, flags&forwardEvent != 0
 	if flags&forwardTooLarge != 0 {
 		m.Content.Bytes = oversized
 	} else {

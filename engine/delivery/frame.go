@@ -15,6 +15,15 @@ const (
 	FrameBegin   FrameKind = 2 // a fresh stream begins after this index
 	FrameReset   FrameKind = 3 // what the edge lacks is no longer known: begin after this index
 	FrameBroken  FrameKind = 4 // the stream is broken: open another one
+	// FrameMembers is FrameEffects with memberships, after requests that detached users: up to
+	// which one they were heard.
+	FrameMembers FrameKind = 5
+	// FrameIntroduce says of which groups users of the edge are members, at the index that
+	// the effects begin and end with, and likewise which requests were heard. Those of a
+	// stream are numbered from 1.
+	FrameIntroduce FrameKind = 6
+	// FrameDetached says only which requests were heard.
+	FrameDetached FrameKind = 7
 )
 
 // A Frame is one message of a stream, from a shard's replica to an edge.
@@ -23,7 +32,9 @@ type Frame struct {
 	Shard      uint32
 	Generation uint64
 	Index      uint64         // begin and reset
-	Effects    *shard.Effects // effects: from its Previous to its Index
+	Number     uint64         // introduce
+	Detached   uint64         // members, introduce, detached: number of the request that follows the last one heard
+	Effects    *shard.Effects // effects, members and introduce: from its Previous to its Index
 }
 
 // appendEffectsFrame appends the frame of a stream's generation with what was picked.
@@ -33,12 +44,31 @@ func appendEffectsFrame(dst []byte, generation uint64, e *shard.Effects, p *Pick
 	return AppendEffects(dst, e, p)
 }
 
+// appendMembersFrame appends one with memberships.
+func appendMembersFrame(dst []byte, generation, detached uint64, e *shard.Effects, p *Pick) []byte {
+	dst = append(dst, byte(FrameMembers))
+	dst = binary.AppendUvarint(dst, generation)
+	dst = binary.AppendUvarint(dst, detached)
+	return AppendEffects(dst, e, p)
+}
+
+// appendIntroduceFrame appends the frame that introduces users.
+func appendIntroduceFrame(dst []byte, generation, number, detached uint64, e *shard.Effects, p *Pick) []byte {
+	dst = append(dst, byte(FrameIntroduce))
+	dst = binary.AppendUvarint(dst, generation)
+	dst = binary.AppendUvarint(dst, number)
+	dst = binary.AppendUvarint(dst, detached)
+	return AppendEffects(dst, e, p)
+}
+
 // appendFrame appends a frame without effects.
 //
 //	kind         1 byte
 //	generation   varint
 //	effects      as AppendEffects has it
-//	others       shard, index: varints
+//	members      detached: varint, then as effects
+//	introduce    number, detached: varints, then as effects
+//	others       shard, index (detached: that): varints
 func appendFrame(dst []byte, kind FrameKind, shard uint32, generation, index uint64) []byte {
 	dst = append(dst, byte(kind))
 	dst = binary.AppendUvarint(dst, generation)
@@ -51,10 +81,18 @@ func ParseFrame(src []byte) (f Frame, err error) {
 	d := effectsDecoder{decoder: decoder{src: src}}
 	f.Kind, f.Generation = FrameKind(d.byte()), d.uint()
 	switch f.Kind {
-	case FrameEffects:
+	case FrameEffects, FrameMembers, FrameIntroduce:
+		if f.Kind == FrameIntroduce {
+			f.Number = d.uint()
+		}
+		if f.Kind != FrameEffects {
+			f.Detached = d.uint()
+		}
 		f.Effects = d.effects()
 		f.Shard = f.Effects.Shard
 		return f, d.err
+	case FrameDetached:
+		f.Shard, f.Detached = uint32(d.upTo(1<<32-1)), d.uint()
 	case FrameBegin, FrameReset, FrameBroken:
 		f.Shard, f.Index = uint32(d.upTo(1<<32-1)), d.uint()
 	default:

@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"maps"
+
 	"parley/engine/shard"
 	"parley/wire"
 	"parley/wire/planted"
@@ -59,6 +61,14 @@ type Inlet struct {
 	self  uint32
 	local *Recent // of this node's replica; nil: there is none
 	users Users
+	// groups are those of attached users, and forgotten those that the stream still brings
+	// and that no loop wants.
+	groups    *Groups
+	forgotten []forgotten
+	// detached are users by the request that detached them, as long as the stream may bring
+	// what was said of them before. If one is back, that is not for the new session: what
+	// happened while the user was detached was never told.
+	detached map[wire.ID]uint64
 
 	leader uint32
 	term   uint64
@@ -70,16 +80,26 @@ type Inlet struct {
 
 	generation uint64
 	number     uint64 // of the next request
+	introduced uint64 // frames that introduced users
 	promised   uint64 // index that the leader announced last
 	silent     int    // announcements since the last frame that it lags behind
 
 	tickets tickets
 }
 
-// NewInlet makes the inlet of a shard at the node with number self. generation is greater
-// than any that an earlier life of the node has used: a clock's reading will do.
-func NewInlet(shard, self uint32, generation uint64) *Inlet {
-	return &Inlet{shard: shard, self: self, generation: generation, tickets: newTickets()}
+// A forgotten group has no members here, since a place in the stream.
+type forgotten struct {
+	group wire.ID
+	at    uint64
+}
+
+// NewInlet makes the inlet of a shard at the node with number self, and ties the groups to
+// it. generation is greater than any that an earlier life of the node has used: a clock's
+// reading will do.
+func NewInlet(shard, self uint32, generation uint64, groups *Groups) *Inlet {
+	i := &Inlet{shard: shard, self: self, generation: generation, groups: groups, tickets: newTickets()}
+	groups.inlet = i
+	return i
 }
 
 // SetReplica tells what this node's replica of the shard keeps, or nil once there is none.
@@ -148,7 +168,7 @@ func (i *Inlet) leave(dst []Action, tell bool) []Action {
 	if i.source != sourceNone && !i.known && i.exposed {
 		dst = i.restart(dst)
 	}
-	i.source, i.exposed = sourceNone, false
+	i.source, i.exposed, i.forgotten, i.detached = sourceNone, false, nil, nil
 	return dst
 }
 
@@ -178,7 +198,7 @@ func (i *Inlet) catchUp(dst []Action) []Action {
 	}
 	for _, e := range list {
 		dst = deliver(dst, &shard.Effects{Shard: e.Shard, Previous: e.Previous, Index: e.Index,
-			Messages: e.Messages, Receipts: e.Receipts, Listed: e.Listed})
+			Messages: e.Messages, Receipts: e.Receipts, Listed: e.Listed, Memberships: e.Memberships})
 	}
 	i.last = max(i.last, complete)
 	return dst
@@ -198,17 +218,19 @@ func (i *Inlet) restart(dst []Action) []Action {
 	return append(dst, Action{Kind: Restart, Users: i.users.Append(nil)})
 }
 
-// open opens a stream at the leader, with all users.
+// open opens a stream at the leader, with all users, and with the groups as they stand.
 func (i *Inlet) open(dst []Action) []Action {
 	i.source = sourceRemote
 	i.generation++
-	i.number, i.silent, i.promised = 0, 0, 0
-	users := i.users.Append(nil)
+	i.number, i.introduced, i.silent, i.promised = 0, 0, 0, 0
+	users, groups := i.users.Append(nil), i.groups.Append(nil)
 	r := Request{Kind: RequestOpen, Since: i.last, Fresh: !i.known || planted.Active(planted.LostEffects)}
 	for {
 		n := min(len(users), RequestUsersMax)
 		r.Users, users = users[:n], users[n:]
-		r.More = len(users) > 0
+		n = min(len(groups), RequestUsersMax)
+		r.Groups, groups = groups[:n], groups[n:]
+		r.More = len(users)+len(groups) > 0
 		dst = i.ask(dst, &r)
 		if !r.More {
 			return dst
@@ -278,7 +300,20 @@ func (i *Inlet) Frame(dst []Action, node uint32, f *Frame) []Action {
 			i.last = f.Index
 			return i.restart(dst)
 		}
-	case FrameEffects:
+	case FrameDetached:
+		i.detachedBefore(f.Detached)
+		return dst
+	case FrameIntroduce:
+		switch {
+		case f.Number <= i.introduced:
+			return dst
+		case f.Number == i.introduced+1 && i.known && f.Effects.Index == i.last:
+			i.introduced++
+			i.detachedBefore(f.Detached)
+			return deliver(dst, &shard.Effects{Shard: i.shard, Memberships: f.Effects.Memberships})
+		}
+	case FrameEffects, FrameMembers:
+		dst = i.forget(dst) // the groups are as of the frame before
 		e := f.Effects
 		switch {
 		case e.Index != 0 && e.Index <= i.last:
@@ -286,6 +321,7 @@ func (i *Inlet) Frame(dst []Action, node uint32, f *Frame) []Action {
 		case e.Index == 0 || i.known && e.Previous == i.last:
 			i.last = max(i.last, e.Index)
 			i.answer(e)
+			i.detachedBefore(f.Detached)
 			return deliver(dst, e)
 		}
 	}
@@ -329,7 +365,67 @@ func (i *Inlet) Detach(dst []Action, user wire.ID) []Action {
 	if !i.users.Remove(user) || i.source != sourceRemote {
 		return dst
 	}
+	if i.detached == nil {
+		i.detached = make(map[wire.ID]uint64)
+	}
+	i.detached[user] = i.number
 	return i.ask(dst, &Request{Kind: RequestDetach, Users: []wire.ID{user}})
+}
+
+// detachedBefore tells that requests below a number were heard: the stream says nothing
+// more of users as they were before.
+func (i *Inlet) detachedBefore(number uint64) {
+	if number > 0 && len(i.detached) > 0 {
+		maps.DeleteFunc(i.detached, func(_ wire.ID, n uint64) bool { return n < number })
+	}
+}
+
+// hears reports whether the memberships that the source brings of a user are for the
+// user's sessions.
+func (i *Inlet) hears(user wire.ID) bool {
+	if len(i.detached) > 0 {
+		if _, stale := i.detached[user]; stale {
+			return false
+		}
+	}
+	return i.users.Has(user)
+}
+
+// Forget tells that no loop has members of groups any more, or that messages of them came
+// and none wanted them. What is on its way to here may name new members, so the stream
+// hears of it once it has come further, and not if there are some again.
+func (i *Inlet) Forget(dst []Action, groups ...wire.ID) []Action {
+	if i.source != sourceRemote {
+		return dst
+	}
+	for _, group := range groups {
+		i.forgotten = append(i.forgotten, forgotten{group, i.last})
+	}
+	return dst
+}
+
+// forget tells the stream of groups that were forgotten before the place where it stands.
+func (i *Inlet) forget(dst []Action) []Action {
+	if len(i.forgotten) == 0 {
+		return dst
+	}
+	r := Request{Kind: RequestDetach, Since: i.last}
+	kept := i.forgotten[:0]
+	for _, f := range i.forgotten {
+		switch {
+		case f.at >= i.last || len(r.Groups) == RequestUsersMax:
+			kept = append(kept, f)
+		case !i.groups.Has(f.group):
+			r.Groups = append(r.Groups, f.group)
+		}
+	}
+	if i.forgotten = kept; len(kept) == 0 {
+		i.forgotten = nil
+	}
+	if len(r.Groups) == 0 {
+		return dst
+	}
+	return i.ask(dst, &r)
 }
 
 // Attached reports whether a user is attached.
@@ -347,6 +443,13 @@ func (i *Inlet) Position() (p Position, ok bool) {
 		return Position{Node: i.leader, Generation: i.generation, Number: i.number}, true
 	}
 	return Position{}, false
+}
+
+// Introduced reports whether the answer to a read at a position may be taken: so many
+// frames that introduced users were sent before it on the same link. If one of them is
+// missing, the user would hear nothing of some groups.
+func (i *Inlet) Introduced(p Position, number uint64) bool {
+	return i.source == sourceRemote && i.generation == p.Generation && i.introduced >= number
 }
 
 // Here reports whether this node's replica takes what its sessions send.

@@ -27,7 +27,7 @@ type pair struct {
 }
 
 func newPair(t *testing.T) *pair {
-	p := &pair{t: t, recent: NewRecent(0, RecentBytesMax), inlet: NewInlet(9, 2, 100)}
+	p := &pair{t: t, recent: NewRecent(0, RecentBytesMax), inlet: NewInlet(9, 2, 100, &Groups{})}
 	p.outlet = NewOutlet(9, p.recent, func(_ uint32, frame []byte) error {
 		if p.full {
 			return errors.New("full")
@@ -354,5 +354,78 @@ func TestPendingSendsAreRefusedWhenTheStreamEnds(t *testing.T) {
 	}
 	if p.inlet.Stats().Pending != 0 || p.inlet.tickets.ring != nil {
 		t.Errorf("%+v", p.inlet.Stats())
+	}
+}
+
+// introduce is what a read does at the leader for a user of the edge.
+func (p *pair) introduce(user wire.ID, groups ...wire.ID) (number uint64, ok bool) {
+	at, _ := p.inlet.Position()
+	number, ok, _ = p.outlet.Introduce(2, at.Generation, []wire.ID{user}, func(users []wire.ID) (list []shard.MembershipEffect, index uint64, err error) {
+		for _, group := range groups {
+			list = append(list, shard.MembershipEffect{Group: group, User: users[0], Role: wire.RoleMember, From: 1})
+		}
+		return list, p.index, nil
+	})
+	return number, ok
+}
+
+// The answer to a read is not taken if the frame was lost that introduces its user.
+func TestAnIntroductionThatIsLostIsNoticed(t *testing.T) {
+	p := newPair(t)
+	p.announce()
+	p.both()
+	p.do(p.inlet.Attach(nil, 5))
+	p.both()
+	p.say(1, 2)
+	at, _ := p.inlet.Position()
+	number, ok := p.introduce(5, 7)
+	if !ok || p.inlet.Introduced(at, number) {
+		t.Fatalf("introduced as %d (%v), before the frame came", number, ok)
+	}
+	p.frames = nil // lost
+	if number, ok = p.introduce(5); !ok || p.inlet.Introduced(at, number) {
+		t.Error("an answer was taken without what came before it")
+	}
+	number, _ = p.introduce(5, 7)
+	p.hear()
+	if p.inlet.Introduced(at, number) {
+		t.Error("a frame was taken without the one before it")
+	}
+	p.announce()
+	p.both() // a new stream
+	at, _ = p.inlet.Position()
+	if number, ok = p.introduce(5, 7); !ok {
+		t.Fatal("the new stream does not introduce")
+	}
+	if p.hear(); !p.inlet.Introduced(at, number) {
+		t.Error("nothing was lost this time")
+	}
+}
+
+// Whoever is introduced with more groups than a frame takes hears of all.
+func TestManyGroupsAreIntroduced(t *testing.T) {
+	p := newPair(t)
+	p.announce()
+	p.both()
+	p.do(p.inlet.Attach(nil, 5))
+	p.both()
+	groups := make([]wire.ID, 2*IntroducedMax+1)
+	for i := range groups {
+		groups[i] = wire.ID(i + 1)
+	}
+	number, ok := p.introduce(5, groups...)
+	if !ok || number != 3 || len(p.frames) != 3 {
+		t.Fatalf("%d frames, the last one %d (%v)", len(p.frames), number, ok)
+	}
+	heard := 0
+	for _, src := range p.frames {
+		f, err := ParseFrame(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard += len(f.Effects.Memberships)
+	}
+	if heard != len(groups) {
+		t.Errorf("%d of %d groups were told", heard, len(groups))
 	}
 }

@@ -12,8 +12,11 @@ const (
 	// FrameBytesMax bounds one frame of a stream, in bytes: what an entry of 64 KiB and 512
 	// commands can add to a frame that is about to be cut.
 	FrameBytesMax = 256 << 10
-	// RequestUsersMax bounds the users that one request attaches or detaches: 48 KiB.
+	// RequestUsersMax bounds the users that one request attaches or detaches, and its
+	// groups: 48 KiB each.
 	RequestUsersMax = 8 << 10
+	// IntroducedMax bounds the memberships of one frame that introduces users: 56 KiB.
+	IntroducedMax = 4 << 10
 	// ForwardBytesMax is where an edge begins another request, in bytes of sends as
 	// ForwardBytes counts them: well below what a link takes as one message.
 	ForwardBytesMax = 128 << 10

@@ -22,6 +22,7 @@ type Outlet struct {
 
 	mu       sync.Mutex
 	told     uint64 // index of the last batch
+	ended    uint64 // index of the last one in which a membership ended
 	attached Attached
 	streams  map[uint32]*stream // by node
 	order    []*stream
@@ -38,8 +39,13 @@ type stream struct {
 	fresh      bool
 	opening    bool   // more users follow
 	broken     bool   // the edge must be told
+	began      uint64 // index from which on effects are told
 	sent       uint64 // index up to which the edge was told everything
 	behind     int    // bytes of effects since then that did not concern it
+	introduced uint64 // frames that introduced users
+	detached   uint64 // number of the last request that detached users, plus 1
+	heard      uint64 // that, as frames have said that are missed if they are lost
+	hinted     uint64 // and as others have said
 	pick       Pick
 }
 
@@ -85,6 +91,10 @@ func (o *Outlet) Request(node uint32, r *Request) (forward bool) {
 		o.attach(s, r)
 	case RequestDetach:
 		o.attached.Detach(node, r.Users...)
+		o.attached.Unwant(node, r.Since, r.Groups...)
+		if len(r.Users) > 0 {
+			s.detached = s.number
+		}
 	}
 	return r.Kind == RequestForward
 }
@@ -133,7 +143,7 @@ func (o *Outlet) open(node uint32, r *Request) {
 }
 
 func (o *Outlet) attach(s *stream, r *Request) {
-	if !o.attached.Attach(s.node, r.Users...) {
+	if !o.attached.Attach(s.node, r.Users...) || !o.attached.Want(s.node, s.since, r.Groups...) {
 		o.breakStream(s)
 		return
 	}
@@ -151,12 +161,12 @@ func (o *Outlet) begin(s *stream) {
 		if s.fresh {
 			kind = FrameBegin
 		}
-		s.sent = complete
+		s.began, s.sent = complete, complete
 		o.frame = appendFrame(o.frame[:0], kind, o.shard, s.generation, complete)
 		o.put(s)
 		return
 	}
-	s.sent = s.since
+	s.began, s.sent = s.since, s.since
 	for _, e := range list {
 		for part := range split(e) {
 			o.pickFor(s, part)
@@ -194,7 +204,12 @@ func (o *Outlet) tell(s *stream, e *shard.Effects) {
 	if e.Index != 0 {
 		frame.Previous, s.sent, s.behind = s.sent, e.Index, 0
 	}
-	o.frame = appendEffectsFrame(o.frame[:0], s.generation, &frame, &s.pick)
+	if len(s.pick.Memberships) > 0 && s.heard != s.detached {
+		s.heard = s.detached
+		o.frame = appendMembersFrame(o.frame[:0], s.generation, s.detached, &frame, &s.pick)
+	} else {
+		o.frame = appendEffectsFrame(o.frame[:0], s.generation, &frame, &s.pick)
+	}
 	s.pick.Clear()
 	o.put(s)
 }
@@ -262,12 +277,15 @@ func (o *Outlet) Idle() (index uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := len(o.order) - 1; i >= 0; i-- { // tellBroken takes them out
-		switch s := o.order[i]; {
-		case s.broken:
+		s := o.order[i]
+		if s.broken {
 			o.tellBroken(s)
-		case !s.opening && s.sent < o.told:
+			continue
+		}
+		if !s.opening && s.sent < o.told {
 			o.idle(s, o.told)
 		}
+		o.hint(s)
 	}
 	return o.told
 }

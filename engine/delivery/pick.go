@@ -17,6 +17,7 @@ func (o *Outlet) pickAll(e *shard.Effects) {
 			s.pick.Refused = append(s.pick.Refused, uint32(i))
 		}
 	}
+	o.pickMemberships(e)
 	if o.attached.Len() == 0 {
 		return
 	}
@@ -28,7 +29,7 @@ func (o *Outlet) pickAll(e *shard.Effects) {
 		}
 	}
 	for i := range e.Receipts {
-		for _, node := range o.members(e.Receipts[i].Conversation) {
+		for _, node := range o.hearers(&e.Receipts[i]) {
 			if s := o.streams[node]; s != nil {
 				s.pick.Receipts = appendOnce(s.pick.Receipts, uint32(i))
 			}
@@ -44,16 +45,56 @@ func (o *Outlet) pickAll(e *shard.Effects) {
 	}
 }
 
-// members is the nodes of both users of a direct conversation, some of them twice.
+// pickMemberships picks for each stream the memberships of its users. From then on its node
+// wants the messages of those groups, those of the same batch too.
+func (o *Outlet) pickMemberships(e *shard.Effects) {
+	for i := range e.Memberships {
+		m := &e.Memberships[i]
+		if m.Role == wire.RoleNone {
+			o.ended = max(o.ended, e.Index)
+		}
+		o.nodes = o.attached.Append(o.nodes[:0], m.User)
+		for _, node := range o.nodes {
+			s := o.streams[node]
+			if s == nil {
+				continue
+			}
+			s.pick.Memberships = append(s.pick.Memberships, uint32(i))
+			o.membership(s, m, e)
+		}
+	}
+}
+
+// membership follows a membership of a user of a stream. What the edge has heard from
+// another replica changes nothing; what it has not heard comes when it begins, or when the
+// rest of a batch is picked for it.
+func (o *Outlet) membership(s *stream, m *shard.MembershipEffect, e *shard.Effects) {
+	if m.Role != wire.RoleNone && !s.opening && !s.broken && e.Previous >= s.sent {
+		o.attached.Want(s.node, e.Index, m.Group)
+	}
+}
+
+// members is the nodes of both users of a direct conversation, some of them twice, or
+// those that want a group's messages.
 func (o *Outlet) members(c wire.Conversation) []uint32 {
-	if c.Kind != wire.Direct {
-		return nil
+	if c.Kind == wire.Group {
+		o.nodes = o.attached.AppendWanting(o.nodes[:0], c.A)
+		return o.nodes
 	}
 	o.nodes = o.attached.Append(o.nodes[:0], c.A)
 	if c.B != c.A {
 		o.nodes = o.attached.Append(o.nodes, c.B)
 	}
 	return o.nodes
+}
+
+// hearers is the nodes that a receipt is for: in a group, those of the user alone.
+func (o *Outlet) hearers(r *shard.ReceiptEffect) []uint32 {
+	if r.Conversation.Kind == wire.Group {
+		o.nodes = o.attached.Append(o.nodes[:0], r.User)
+		return o.nodes
+	}
+	return o.members(r.Conversation)
 }
 
 // appendOnce appends what was not appended just before: both members of a conversation
@@ -79,13 +120,19 @@ func (o *Outlet) pickFor(s *stream, e *shard.Effects) {
 			p.Refused = append(p.Refused, uint32(i))
 		}
 	}
+	for i := range e.Memberships {
+		if m := &e.Memberships[i]; o.attached.Has(s.node, m.User) {
+			p.Memberships = append(p.Memberships, uint32(i))
+			o.membership(s, m, e)
+		}
+	}
 	for i := range e.Messages {
 		if o.concerns(s, e.Messages[i].Conversation) {
 			p.Messages = append(p.Messages, uint32(i))
 		}
 	}
 	for i := range e.Receipts {
-		if o.concerns(s, e.Receipts[i].Conversation) {
+		if r := &e.Receipts[i]; r.Conversation.Kind == wire.Direct && o.concerns(s, r.Conversation) || o.attached.Has(s.node, r.User) {
 			p.Receipts = append(p.Receipts, uint32(i))
 		}
 	}
@@ -97,5 +144,8 @@ func (o *Outlet) pickFor(s *stream, e *shard.Effects) {
 }
 
 func (o *Outlet) concerns(s *stream, c wire.Conversation) bool {
-	return c.Kind == wire.Direct && (o.attached.Has(s.node, c.A) || o.attached.Has(s.node, c.B))
+	if c.Kind == wire.Group {
+		return o.attached.Wants(s.node, c.A)
+	}
+	return o.attached.Has(s.node, c.A) || o.attached.Has(s.node, c.B)
 }

@@ -27,10 +27,11 @@ type Request struct {
 	Shard      uint32
 	Generation uint64 // of the stream: a later one of the same edge has a greater one
 	Number     uint64
-	Since      uint64 // open: the index up to which the edge knows everything
+	Since      uint64 // open, detach: the index up to which the edge knows everything
 	Fresh      bool   // open: it knows nothing, and has promised nothing: begin at the end
 	More       bool   // open, attach: the stream does not begin yet, more users follow
 	Users      []wire.ID
+	Groups     []wire.ID // open, attach: whose messages the edge wants as of Since; detach: wants no more
 	Sends      []shard.Send
 	Cursors    []shard.Cursor
 }
@@ -44,9 +45,9 @@ const (
 //
 //	kind                        1 byte
 //	shard, generation, number   varints
-//	open                        flags, since, users: count, then 6 bytes each
-//	attach                      flags, users
-//	detach                      users
+//	open                        flags, since, users and groups: count, then 6 bytes each
+//	attach                      flags, users, groups
+//	detach                      since, users, groups
 //	forward                     as AppendForward has it
 func AppendRequest(dst []byte, r *Request, first uint64) []byte {
 	dst = append(dst, byte(r.Kind))
@@ -64,11 +65,12 @@ func AppendRequest(dst []byte, r *Request, first uint64) []byte {
 	case RequestOpen:
 		dst = append(dst, flags)
 		dst = binary.AppendUvarint(dst, r.Since)
-		dst = appendUsers(dst, r.Users)
+		dst = appendUsers(appendUsers(dst, r.Users), r.Groups)
 	case RequestAttach:
-		dst = appendUsers(append(dst, flags), r.Users)
+		dst = appendUsers(appendUsers(append(dst, flags), r.Users), r.Groups)
 	case RequestDetach:
-		dst = appendUsers(dst, r.Users)
+		dst = binary.AppendUvarint(dst, r.Since)
+		dst = appendUsers(appendUsers(dst, r.Users), r.Groups)
 	case RequestForward:
 		dst = AppendForward(dst, first, r.Sends, r.Cursors)
 	}
@@ -87,18 +89,19 @@ func appendUsers(dst []byte, users []wire.ID) []byte {
 func (r *Request) Parse(src []byte, node uint32) error {
 	d := decoder{src: src}
 	*r = Request{Kind: RequestKind(d.byte()), Shard: uint32(d.upTo(1<<32 - 1)), Generation: d.uint(), Number: d.uint(),
-		Users: r.Users[:0], Sends: r.Sends[:0], Cursors: r.Cursors[:0]}
+		Users: r.Users[:0], Groups: r.Groups[:0], Sends: r.Sends[:0], Cursors: r.Cursors[:0]}
 	switch r.Kind {
 	case RequestOpen:
 		flags := d.flags(requestFresh | requestMore)
 		r.Fresh, r.More = flags&requestFresh != 0, flags&requestMore != 0
 		r.Since = d.uint()
-		r.Users = d.users(r.Users)
+		r.Users, r.Groups = d.users(r.Users), d.users(r.Groups)
 	case RequestAttach:
 		r.More = d.flags(requestMore) != 0
-		r.Users = d.users(r.Users)
+		r.Users, r.Groups = d.users(r.Users), d.users(r.Groups)
 	case RequestDetach:
-		r.Users = d.users(r.Users)
+		r.Since = d.uint()
+		r.Users, r.Groups = d.users(r.Users), d.users(r.Groups)
 	case RequestClose:
 	case RequestForward:
 		r.Sends, r.Cursors = d.forward(r.Sends, r.Cursors, node)

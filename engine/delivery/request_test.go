@@ -3,6 +3,7 @@ package delivery
 import (
 	"bytes"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -21,7 +22,8 @@ func memberOf(c wire.Conversation, user wire.ID) wire.Conversation {
 
 var drawSend = rapid.Custom(func(t *rapid.T) shard.Send {
 	m := shard.Send{Origin: drawOrigin.Draw(t, "origin"), Author: drawID.Draw(t, "author"), Device: drawID.Draw(t, "device"),
-		Epoch: rapid.Uint64Range(0, 2).Draw(t, "epoch"), Counter: drawNumber.Draw(t, "counter"), PeerKnown: rapid.Bool().Draw(t, "known"), Content: drawContent(t)}
+		Epoch: rapid.Uint64Range(0, 2).Draw(t, "epoch"), Counter: drawNumber.Draw(t, "counter"), PeerKnown: rapid.Bool().Draw(t, "known"),
+		Event: rapid.IntRange(0, 3).Draw(t, "event") == 0, Content: drawContent(t)}
 	m.Conversation = memberOf(drawConversation.Draw(t, "conversation"), m.Author)
 	if rapid.IntRange(0, 9).Draw(t, "large") == 0 {
 		m.Content.Bytes = bytes.Repeat([]byte{'x'}, wire.ContentBytesMax+rapid.IntRange(0, 1).Draw(t, "beyond"))
@@ -75,13 +77,14 @@ func TestForwardedCommandsCrossAsTheyAre(t *testing.T) {
 func TestRequestsCrossAsTheyAre(t *testing.T) {
 	users := []wire.ID{1, 1 << 47, 3}
 	requests := []Request{
-		{Kind: RequestOpen, Shard: 200, Generation: 1 << 60, Since: 77, Users: users},
+		{Kind: RequestOpen, Shard: 200, Generation: 1 << 60, Since: 77, Users: users, Groups: users[1:]},
 		{Kind: RequestOpen, Generation: 2, Fresh: true, More: true, Users: []wire.ID{}},
 		{Kind: RequestAttach, Generation: 2, Number: 1, More: true, Users: users},
 		{Kind: RequestForward, Generation: 2, Number: 2, Users: []wire.ID{}, Sends: []shard.Send{{Origin: shard.Origin{Session: 9, Correlation: 70, Node: 4},
 			Conversation: wire.DirectConversation(1, 2), Author: 2, Device: 3, Epoch: 4, Counter: 5, Content: wire.Text("hello")}},
 			Cursors: []shard.Cursor{{Session: 9, Node: 4, Conversation: wire.DirectConversation(1, 2), User: 2, Kind: wire.Read, Position: 6}}},
 		{Kind: RequestDetach, Generation: 2, Number: 3, Users: users[:1]},
+		{Kind: RequestDetach, Generation: 2, Number: 3, Since: 99, Groups: users[1:]},
 		{Kind: RequestClose, Generation: 2, Number: 4, Users: []wire.ID{}},
 	}
 	var got Request
@@ -93,7 +96,8 @@ func TestRequestsCrossAsTheyAre(t *testing.T) {
 		if again := AppendRequest(nil, &got, 70); !bytes.Equal(src, again) {
 			t.Errorf("%+v was read as %+v", want, got)
 		}
-		if len(want.Sends) > 0 && !reflect.DeepEqual(got.Sends, want.Sends) || len(want.Cursors) > 0 && !reflect.DeepEqual(got.Cursors, want.Cursors) {
+		if len(want.Sends) > 0 && !reflect.DeepEqual(got.Sends, want.Sends) || len(want.Cursors) > 0 && !reflect.DeepEqual(got.Cursors, want.Cursors) ||
+			!slices.Equal(got.Users, want.Users) || !slices.Equal(got.Groups, want.Groups) {
 			t.Errorf("%+v was read as %+v", want, got)
 		}
 	}
@@ -102,7 +106,8 @@ func TestRequestsCrossAsTheyAre(t *testing.T) {
 func FuzzParseRequest(f *testing.F) {
 	r := Request{Kind: RequestForward, Generation: 3, Sends: []shard.Send{drawSend.Example(1), drawSend.Example(2)}, Cursors: []shard.Cursor{drawCursor.Example(3)}}
 	f.Add(AppendRequest(nil, &r, 8))
-	f.Add(AppendRequest(nil, &Request{Kind: RequestOpen, More: true, Users: []wire.ID{4, 5}}, 0))
+	f.Add(AppendRequest(nil, &Request{Kind: RequestOpen, More: true, Users: []wire.ID{4, 5}, Groups: []wire.ID{6}}, 0))
+	f.Add(AppendRequest(nil, &Request{Kind: RequestDetach, Since: 9, Groups: []wire.ID{6, 7}}, 0))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		var r Request
 		if r.Parse(src, 1) != nil {

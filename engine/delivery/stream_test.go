@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -22,6 +23,7 @@ func TestStreamsTellEverythingOnce(t *testing.T) {
 		}
 		w.heal()
 		w.check()
+		w.checkNothingIsLeft()
 	})
 }
 
@@ -37,6 +39,10 @@ func (w *world) drawReplica() *place {
 }
 
 func (w *world) drawUser() wire.ID { return wire.ID(rapid.IntRange(1, worldUsers).Draw(w.t, "user")) }
+
+func (w *world) firstSeat(p *place) *seat {
+	return p.sessions[slices.Min(slices.Collect(maps.Keys(p.sessions)))]
+}
 
 func (w *world) drawSeat(p *place) *seat {
 	var handles []uint64
@@ -57,8 +63,12 @@ func (w *world) step() {
 		for range rapid.IntRange(1, 4).Draw(w.t, "messages") {
 			w.arrive(from.number, to.number)
 		}
-	case n < 42:
+	case n < 40:
 		w.drawReplica().apply(rapid.IntRange(1, 5).Draw(w.t, "entries"))
+	case n < 46:
+		w.proposeInGroup()
+	case n < 50:
+		w.drawPlace().turn(rapid.IntRange(0, worldLoops-1).Draw(w.t, "loop"))
 	case n < 52:
 		w.propose(entry{conversation: wire.DirectConversation(w.drawUser(), w.drawUser()), author: w.drawUser(),
 			receipt: n == 50, empty: n == 51})
@@ -145,7 +155,7 @@ func (w *world) lose(from, to uint32) {
 func (w *world) drop(key [2]uint32, count int) {
 	for _, m := range w.links[key][:count] {
 		if m.read != nil {
-			w.answers = append(w.answers, readAnswer{*m.read, 0, false})
+			w.answers = append(w.answers, readAnswer{*m.read, 0, 0, false})
 		}
 	}
 	w.links[key] = w.links[key][count:]
@@ -221,7 +231,7 @@ func (w *world) heal() {
 func (w *world) rest() {
 	for busy := true; busy; {
 		busy = false
-		for key := range w.links {
+		for _, key := range w.pairs() {
 			for len(w.links[key]) > 0 {
 				w.arrive(key[0], key[1])
 				busy = true
@@ -229,12 +239,25 @@ func (w *world) rest() {
 		}
 		for _, p := range w.places {
 			p.apply(len(w.log))
+			for loop := range p.loops {
+				p.turn(loop)
+			}
 		}
 		for len(w.answers) > 0 {
 			w.answerArrives(0)
 			busy = true
 		}
 	}
+}
+
+// pairs are the links in an order that repeats.
+func (w *world) pairs() (keys [][2]uint32) {
+	for _, from := range w.places {
+		for _, to := range w.places {
+			keys = append(keys, [2]uint32{from.number, to.number})
+		}
+	}
+	return keys
 }
 
 func (w *world) check() {
@@ -257,9 +280,15 @@ func (w *world) checkSeat(p *place, s *seat) {
 	if !s.synced {
 		w.t.Errorf("session %d of node %d never synced, although all answers are there", s.handle, p.number)
 	}
-	var want [2][]uint64
+	var want [3][]uint64
 	for i := s.since; i < uint64(len(w.log)); i++ {
-		if e := &w.log[i]; !e.empty && e.conversation.Member(s.user) {
+		switch e := &w.log[i]; {
+		case e.empty:
+		case e.conversation.Kind == wire.Group:
+			if w.isFor(s.user, i+1) {
+				want[2] = append(want[2], i+1)
+			}
+		case e.conversation.Member(s.user):
 			kind := 0
 			if e.receipt {
 				kind = 1

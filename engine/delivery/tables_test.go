@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"parley/engine/shard"
 	"parley/wire"
 )
 
@@ -56,6 +57,91 @@ func TestAttachedIsAMapOfSets(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Which nodes want a group's messages is a map of numbers: what they want no more is taken
+// out only if it was not wanted again behind the place that they speak of.
+func TestWantedIsAMapOfNumbers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var a Attached
+		model := map[uint32]map[wire.ID]uint64{}
+		for node := uint32(1); node <= 3; node++ {
+			model[node] = map[wire.ID]uint64{}
+		}
+		for range 300 {
+			node := rapid.Uint32Range(1, 3).Draw(t, "node")
+			group := wire.ID(rapid.Uint64Range(1, 40).Draw(t, "group"))
+			index := rapid.Uint64Range(0, 9).Draw(t, "index")
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			case 0:
+				a.DropNode(node)
+				clear(model[node])
+			case 1, 2, 3, 4:
+				a.Unwant(node, index, group)
+				if model[node][group] <= index {
+					delete(model[node], group)
+				}
+			default:
+				a.Want(node, index, group)
+				model[node][group] = max(model[node][group], index)
+			}
+			var want []uint32
+			for n := uint32(1); n <= 3; n++ {
+				_, wanted := model[n][group]
+				if wanted {
+					want = append(want, n)
+				}
+				if a.Wants(n, group) != wanted {
+					t.Fatalf("node %d wants group %d: %v", n, group, !wanted)
+				}
+			}
+			got := a.AppendWanting(nil, group)
+			slices.Sort(got)
+			if !slices.Equal(got, want) || a.groups.used != len(model[1])+len(model[2])+len(model[3]) {
+				t.Fatalf("group %d is wanted by %v, want %v; %d rows", group, got, want, a.groups.used)
+			}
+		}
+	})
+}
+
+// A loop gives up groups only when it has seen all that was said of them, and a group is
+// gone when its last loop has given it up.
+func TestGroupsGoWithTheirLastLoop(t *testing.T) {
+	var g Groups
+	g.join(7, 0)
+	g.join(7, 2)
+	g.join(8, 2)
+	seen := g.posting(2)
+	g.posting(2)
+	if _, ok := g.Left(2, seen, []wire.ID{7}); ok {
+		t.Error("a loop with news on its way was believed")
+	}
+	if gone, ok := g.Left(2, seen+1, []wire.ID{7, 8, 9}); !ok || !slices.Equal(gone, []wire.ID{8}) {
+		t.Errorf("%v are gone (%v), want 8: another loop has 7", gone, ok)
+	}
+	if groups := g.Append(nil); !slices.Equal(groups, []wire.ID{7}) {
+		t.Errorf("%v are left, want 7", groups)
+	}
+	if gone, ok := g.Left(0, 0, []wire.ID{7}); !ok || !slices.Equal(gone, []wire.ID{7}) || g.Has(7) {
+		t.Errorf("%v are gone (%v), want 7", gone, ok)
+	}
+}
+
+// What was read before a membership ended is not told after that.
+func TestNobodyIsIntroducedAfterLeaving(t *testing.T) {
+	var g Groups
+	joined := []shard.MembershipEffect{{Group: 7, User: 1, Role: wire.RoleMember, From: 5}}
+	g.told(&shard.Effects{Index: 10, Memberships: []shard.MembershipEffect{{Group: 7, User: 1, Until: 9}}})
+	if _, ok := g.Introduce(3, 9, joined); ok {
+		t.Error("a membership was told that ended")
+	}
+	if e, ok := g.Introduce(3, 11, joined); !ok || e.Memberships[0].From != 5 {
+		t.Errorf("read beyond what was told: %+v, %v", e, ok)
+	}
+	g.told(&shard.Effects{Index: 11})
+	if e, ok := g.Introduce(3, 11, joined); !ok || e.Memberships[0].From != 0 {
+		t.Errorf("all was told that was read: %+v, %v", e, ok)
+	}
 }
 
 func TestUsersIsASet(t *testing.T) {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -33,6 +34,8 @@ type world struct {
 
 const (
 	worldUsers    = 5
+	worldGroups   = 2
+	worldLoops    = 2
 	worldLinkMax  = 12
 	worldHandles  = 1000
 	worldRecent   = 3000 // some six messages
@@ -47,6 +50,7 @@ type entry struct {
 	life         int
 	receipt      bool
 	empty        bool
+	begins, ends bool // of the author's membership, in a group
 }
 
 // sending is a send that a session waits for.
@@ -69,6 +73,7 @@ type place struct {
 	ledTerm  uint64 // as far as this node knows
 	sessions map[uint64]*seat
 	handles  uint64
+	crowd
 }
 
 type message struct {
@@ -81,13 +86,15 @@ type message struct {
 type readAsk struct {
 	node     uint32
 	session  uint64
+	user     wire.ID
 	position Position
 }
 
 type readAnswer struct {
 	readAsk
-	index uint64
-	ok    bool
+	index  uint64
+	number uint64 // of introductions
+	ok     bool
 }
 
 // A seat is a session. What it must hear is every message of its user after the index
@@ -97,7 +104,7 @@ type seat struct {
 	user   wire.ID
 	synced bool
 	since  uint64
-	heard  [2][]uint64 // indexes of messages and of receipts, which a batch tells apart
+	heard  [3][]uint64 // indexes of messages, of receipts, which a batch tells apart, and of groups' messages
 }
 
 func newWorld(t *rapid.T, lossy bool) *world {
@@ -116,7 +123,8 @@ func (w *world) place(number uint32) *place { return w.places[number-1] }
 func (p *place) start() {
 	p.life++
 	p.sessions = map[uint64]*seat{}
-	p.inlet = NewInlet(9, p.number, uint64(p.life)<<32)
+	p.crowd = crowd{directory: NewDirectory()}
+	p.inlet = NewInlet(9, p.number, uint64(p.life)<<32, &p.groups)
 	p.told = p.applied
 	p.recent, p.outlet = nil, nil
 	if p.replica {
@@ -160,9 +168,9 @@ func (p *place) do(actions []Action) {
 }
 
 func (p *place) endUser(user wire.ID) {
-	for handle, s := range p.sessions {
-		if s.user == user {
-			delete(p.sessions, handle)
+	for _, handle := range slices.Sorted(maps.Keys(p.sessions)) {
+		if s := p.sessions[handle]; s.user == user {
+			p.end(s)
 		}
 	}
 }
@@ -179,7 +187,11 @@ func (p *place) deliver(e *shard.Effects) {
 			p.answered(x.Origin, 0)
 		}
 	}
+	p.deliverGroups(e)
 	for _, x := range e.Messages {
+		if x.Conversation.Kind == wire.Group {
+			continue
+		}
 		p.hear(0, x.Conversation, x.Sequence, x.From, x.FromNode)
 		if string(x.Content.Bytes) != fmt.Sprint(worldMessages, x.Sequence) {
 			p.world.t.Fatalf("message %d says %q", x.Sequence, x.Content.Bytes)
@@ -243,8 +255,7 @@ func (p *place) apply(count int) {
 		p.effects(e, &p.world.log[p.applied-1])
 		e.Index = p.applied
 		if count > 1 {
-			e.Marks = append(e.Marks, shard.Mark{Index: e.Index, Sent: uint32(len(e.Sent)), Refused: uint32(len(e.Refused)),
-				Messages: uint32(len(e.Messages)), Receipts: uint32(len(e.Receipts)), Listed: uint32(len(e.Listed))})
+			e.Marks = append(e.Marks, e.End(e.Index))
 		}
 	}
 	p.told = p.applied
@@ -264,6 +275,7 @@ func (p *place) effects(e *shard.Effects, x *entry) {
 		e.Receipts = append(e.Receipts, shard.ReceiptEffect{Conversation: x.conversation, User: x.author, Position: p.applied})
 		return
 	}
+	p.changeMember(e, x)
 	origin := p.origin(x)
 	if origin.Session != 0 {
 		e.Sent = append(e.Sent, shard.SentEffect{Origin: origin, Sequence: p.applied})
@@ -351,10 +363,12 @@ func (w *world) proposeSend(m shard.Send, at *place) {
 // read answers a read, or says that it cannot.
 func (p *place) read(r *readAsk) {
 	ok := p.leads() && p.outlet.Reached(r.node, r.position.Generation, r.position.Number)
+	var index, number uint64
 	if ok {
-		p.apply(len(p.world.log))
+		number, ok, _ = p.outlet.Introduce(r.node, r.position.Generation, []wire.ID{r.user}, p.readGroups)
+		index = p.readAt()
 	}
-	p.world.answers = append(p.world.answers, readAnswer{*r, p.applied, ok})
+	p.world.answers = append(p.world.answers, readAnswer{*r, index, number, ok})
 }
 
 // connect begins a session, which syncs.
@@ -362,17 +376,18 @@ func (p *place) connect(user wire.ID) {
 	p.handles++
 	s := &seat{handle: uint64(p.life)*worldHandles + p.handles, user: user}
 	p.sessions[s.handle] = s
+	p.directory.Put(user, wire.ID(s.handle), s.handle)
 	p.do(p.inlet.Attach(nil, user))
 	position, ok := p.inlet.Position()
-	ask := readAsk{p.number, s.handle, position}
+	ask := readAsk{p.number, s.handle, user, position}
 	switch {
 	case !ok || position.Node == 0 && !p.leads():
-		p.world.answers = append(p.world.answers, readAnswer{ask, 0, false})
+		p.world.answers = append(p.world.answers, readAnswer{ask, 0, 0, false})
 	case position.Node == 0:
-		p.apply(len(p.world.log))
-		p.world.answers = append(p.world.answers, readAnswer{ask, p.applied, true})
+		ok := p.introduceHere(user)
+		p.world.answers = append(p.world.answers, readAnswer{ask, p.readAt(), 0, ok})
 	case p.post(position.Node, message{read: &ask}) != nil:
-		p.world.answers = append(p.world.answers, readAnswer{ask, 0, false})
+		p.world.answers = append(p.world.answers, readAnswer{ask, 0, 0, false})
 	}
 }
 
@@ -383,7 +398,7 @@ func (w *world) answerArrives(i int) {
 	s := p.sessions[a.session]
 	switch {
 	case s == nil:
-	case !a.ok:
+	case !a.ok || a.position.Node != 0 && !p.inlet.Introduced(a.position, a.number):
 		p.disconnect(s)
 	default:
 		s.synced, s.since = true, a.index
@@ -391,7 +406,7 @@ func (w *world) answerArrives(i int) {
 }
 
 func (p *place) disconnect(s *seat) {
-	delete(p.sessions, s.handle)
+	p.end(s)
 	for _, other := range p.sessions {
 		if other.user == s.user {
 			return
