@@ -145,7 +145,7 @@ func (l *benchLoad) batch(b *testing.B, n int, records bool) {
 			if records {
 				k.outboxes[side].Counter, k.outboxes[side].Sequence = k.head, k.head
 				w.PutConversation(k.c, &Conversation{Head: k.head, Revision: k.head, Time: l.clock,
-					Changed: l.index, SentA: k.sentA, Outboxes: k.outboxes})
+					Changed: l.index, SentA: k.sentA, Memory: Memory{Outboxes: k.outboxes}})
 				w.PutMember(k.c, m.Author, &Member{Delivered: Cursor{Position: k.head}, Read: Cursor{Position: k.head,
 					Steps: []Step{{k.head, l.clock}}}})
 				w.PutUserIndex(&UserIndex{User: k.c.A, Conversation: k.c, Changed: l.index})
@@ -214,7 +214,7 @@ func benchReads(b *testing.B) (*Store, *benchLoad) {
 		err := shards[at].Update(func(w *Writer) error {
 			for i := range own {
 				k := &own[i]
-				w.PutConversation(k.c, &Conversation{Head: k.head, Revision: k.head, SentA: k.sentA, Outboxes: k.outboxes})
+				w.PutConversation(k.c, &Conversation{Head: k.head, Revision: k.head, SentA: k.sentA, Memory: Memory{Outboxes: k.outboxes}})
 			}
 			w.SetApplied(l.index, 1)
 			return nil

@@ -68,7 +68,9 @@ type buffer struct {
 	names    map[string]int // the numbers of entries with long keys
 	groups   table          // prefixes that are scanned
 	heads    []uint32       // number + 1 of the first entry of a group
-	logs     table          // chunk prefixes
+	orders   table          // prefixes that are read in order, from anywhere
+	ordered  []orderedGroup
+	logs     table // chunk prefixes
 	open     []openChunk
 	closed   []bufferedChunk
 	authors  map[int][]wire.ID // of a group's open chunk, by number of its log
@@ -238,6 +240,27 @@ func (b *buffer) group(prefix []byte) uint32 {
 		return 0
 	}
 	return b.heads[group]
+}
+
+// order adds a new entry to the ordered group that its prefix names.
+func (b *buffer) order(prefix []byte, key uint64, n int) {
+	packed := packKey(prefix)
+	group, ok := b.orders.find(packed)
+	if !ok {
+		group = b.orders.insert(packed)
+		b.ordered = append(b.ordered, orderedGroup{})
+	}
+	b.ordered[group].insert(key, uint32(n))
+	b.arena.used += orderedOverheadBytes
+}
+
+// orderOf is the ordered group of a prefix; nil: nothing was ordered under it.
+func (b *buffer) orderOf(prefix []byte) *orderedGroup {
+	group, ok := b.orders.find(packKey(prefix))
+	if !ok {
+		return nil
+	}
+	return &b.ordered[group]
 }
 
 // remove leaves a tombstone, or nothing if the key is fresh in this buffer.

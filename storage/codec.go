@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,13 +29,20 @@ type decoder struct {
 	err error
 }
 
-// open checks the version that every value begins with.
+// openValue checks the version that every value begins with.
 func openValue(src []byte) decoder {
 	d := decoder{src: src}
-	if version := d.byte(); d.err == nil && version != encodingVersion {
+	d.version(encodingVersion)
+	return d
+}
+
+// version reads the version of a value of which there are several.
+func (d *decoder) version(last byte) byte {
+	version := d.byte()
+	if d.err == nil && (version < encodingVersion || version > last) {
 		d.fail("encoding %d", version)
 	}
-	return d
+	return version
 }
 
 func (d *decoder) fail(format string, arguments ...any) {
@@ -125,6 +133,18 @@ func (d *decoder) id() wire.ID {
 	d.src = rest
 	return id
 }
+
+// maybeID reads an identifier or 0, for nobody.
+func (d *decoder) maybeID() wire.ID {
+	if len(d.src) >= idSize && bytes.Equal(d.src[:idSize], make([]byte, idSize)) {
+		d.src = d.src[idSize:]
+		return 0
+	}
+	return d.id()
+}
+
+// text reads a length and as many bytes.
+func (d *decoder) text(limit uint64) string { return string(d.take(d.upTo(limit))) }
 
 func (d *decoder) conversation() wire.Conversation {
 	c, rest, err := wire.ParseConversation(d.src)

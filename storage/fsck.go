@@ -44,6 +44,7 @@ type Summary struct {
 	Shards, UserIndex, Outgoing, Incoming int64
 	Users, Names, Lists                   int64
 	Conversations, Members                int64
+	Groups, Outboxes                      int64
 	Chunks, Messages                      int64
 }
 

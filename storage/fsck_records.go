@@ -1,12 +1,6 @@
 package storage
 
-import (
-	"errors"
-
-	"github.com/cockroachdb/pebble/v2"
-
-	"parley/wire"
-)
+import "parley/wire"
 
 // A slotChecker takes records in order of keys, and compares those of one slot with each
 // other: a slot has a 4,096th of all, so what it remembers stays small.
@@ -30,6 +24,9 @@ type checkedConversation struct {
 	revision uint64
 	time     wire.Time
 	sentA    uint64
+	members  uint64  // group: with a role
+	owner    wire.ID // group: who has the role; all of them added up, if several
+	group    bool    // there is a group's record
 }
 
 // record checks one record.
@@ -107,8 +104,18 @@ func (s *slotChecker) check(p parsedKey, value []byte) error {
 		return firstError(err, func() error { return s.conversation(p.Conversation, &c) })
 	case kindMember:
 		sum.Members++
-		m, err := parseMember(value)
+		var m Member
+		err := parseMember(value, &m)
 		return firstError(err, func() error { return s.member(p, &m) })
+	case kindGroup:
+		sum.Groups++
+		g, err := parseGroup(value)
+		return firstError(err, func() error { return s.group(p, &g) })
+	case kindOutboxes:
+		sum.Outboxes++
+		var m Memory
+		err := parseOutboxes(p.User, value, &m)
+		return firstError(err, func() error { return s.outboxes(p, &m) })
 	default:
 		sum.Chunks++
 		return s.chunk(p, value)
@@ -136,14 +143,14 @@ func (s *slotChecker) userIndex(u UserIndex) error {
 	if slot < s.first || slot > s.shard.Last || c.Kind == wire.Direct && !c.Member(u.User) {
 		return damaged("conversation is another shard's or not this user's")
 	}
-	_, closer, err := s.checker.db.Get(appendConversationKey(nil, slot, c))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return damaged("there is no such conversation")
+	there, err := s.checker.read(appendConversationKey(nil, slot, c), func([]byte) error { return nil })
+	if err == nil && !there {
+		err = damaged("there is no such conversation")
 	}
-	if err != nil {
-		return err
+	if err == nil && c.Kind == wire.Group {
+		err = s.groupIndex(&u, slot)
 	}
-	return errors.Join(s.changed(u.Changed), closer.Close())
+	return firstError(err, func() error { return s.changed(u.Changed) })
 }
 
 // name checks that the account is there and has the name.
@@ -173,24 +180,40 @@ func (s *slotChecker) conversation(c wire.Conversation, v *Conversation) error {
 	if v.Revision < v.Head || v.SentA > v.Head {
 		return damaged("head %d, revision %d, sent by A %d", v.Head, v.Revision, v.SentA)
 	}
-	count := map[wire.ID]int{}
-	for i := range v.Outboxes {
-		o := &v.Outboxes[i]
-		count[o.Author]++
-		if o.Counter == 0 || o.Sequence == 0 || o.Sequence > v.Head || count[o.Author] > wire.OutboxesMax {
-			return damaged("outbox of %v: counter %d, sequence %d of %d", o.Author, o.Counter, o.Sequence, v.Head)
+	if c.Kind == wire.Group {
+		if v.SentA != 0 || len(v.Outboxes)+len(v.Evicted) != 0 {
+			return damaged("a group has outboxes")
 		}
-		if c.Kind == wire.Direct && !c.Member(o.Author) {
+		return s.changed(v.Changed)
+	}
+	if err := checkMemory(&v.Memory, v.Head); err != nil {
+		return err
+	}
+	for i := range v.Outboxes {
+		if o := &v.Outboxes[i]; !c.Member(o.Author) {
 			return damaged("outbox of %v, who is no member", o.Author)
 		}
-		for _, other := range v.Outboxes[:i] {
+	}
+	return s.changed(v.Changed)
+}
+
+// checkMemory checks the outboxes of a conversation that has come to a head.
+func checkMemory(m *Memory, head uint64) error {
+	count := map[wire.ID]int{}
+	for i := range m.Outboxes {
+		o := &m.Outboxes[i]
+		count[o.Author]++
+		if o.Counter == 0 || o.Sequence == 0 || o.Sequence > head || count[o.Author] > wire.OutboxesMax {
+			return damaged("outbox of %v: counter %d, sequence %d of %d", o.Author, o.Counter, o.Sequence, head)
+		}
+		for _, other := range m.Outboxes[:i] {
 			if other.Author == o.Author && other.Device == o.Device && other.Epoch == o.Epoch ||
 				other.Sequence == o.Sequence {
 				return damaged("two outboxes of %v are one", o.Author)
 			}
 		}
 	}
-	return s.changed(v.Changed)
+	return nil
 }
 
 func (s *slotChecker) member(p parsedKey, m *Member) error {
@@ -200,6 +223,9 @@ func (s *slotChecker) member(p parsedKey, m *Member) error {
 	}
 	if p.Conversation.Kind == wire.Direct && !p.Conversation.Member(p.User) {
 		return damaged("is no member")
+	}
+	if err := s.membership(p, c, &m.Membership); err != nil {
+		return err
 	}
 	for _, cursor := range []*Cursor{&m.Delivered, &m.Read} {
 		if cursor.Position > c.Head {
@@ -263,6 +289,9 @@ func (s *slotChecker) endSlot() {
 	}
 	for conversation, c := range s.conversations {
 		p := parsedKey{Slot: s.slot, Kind: kindConversation, Conversation: conversation}
+		if conversation.Kind == wire.Group && !c.group {
+			s.checker.key(p, "is a group without its record")
+		}
 		if c.last != c.Head {
 			s.checker.key(p, "head is %d, messages end at %d", c.Head, c.last)
 		} else if c.sentA != c.SentA && conversation.Kind == wire.Direct {

@@ -27,14 +27,33 @@ func soundShard(w *Writer) {
 	w.PutUser(&User{ID: id, Name: name})
 	w.PutName(name, id)
 	w.PutList(&List{User: id, Conversation: wire.DirectConversation(id, 77), Changed: 1})
+	soundGroup(w)
 	w.PutOutgoing(&Outgoing{Number: 1, Target: 2, Command: []byte("x")})
 	w.PutIncoming(3, 4)
 	w.SetApplied(1, 1)
 }
 
+// soundGroup is a group of two members, somebody banned and somebody who has left.
+func soundGroup(w *Writer) {
+	for i := uint64(1); i <= 2; i++ {
+		w.AppendMessage(group, 0, &Message{Sequence: i, Revision: i, Time: wire.Time(i), Author: pair.A})
+	}
+	w.PutConversation(group, &Conversation{Head: 2, Revision: 2, Time: 2, Changed: 1})
+	for id, m := range map[wire.ID]Membership{pair.A: {Role: wire.RoleOwner, From: 1, Joined: 1},
+		pair.B: {Role: wire.RoleMember, From: 2, Joined: 2}, 99: {Banned: true}} {
+		w.PutMember(group, id, &Member{Membership: m})
+		if !m.Banned {
+			w.PutUserIndex(&UserIndex{User: id, Conversation: group, Changed: 1})
+		}
+	}
+	w.PutUserIndex(&UserIndex{User: 98, Conversation: group, Changed: 1, Gone: true})
+	w.PutGroup(group, &Group{Version: 1, Members: 2, Owner: pair.A, Creation: Creation{User: pair.A, Device: 1}})
+	w.PutOutboxes(group, pair.A, &Memory{Outboxes: []Outbox{{Author: pair.A, Device: 1, Epoch: 1, Counter: 2, Sequence: 2}}})
+}
+
 func soundConversation() *Conversation {
 	return &Conversation{Head: 3, Revision: 3, Time: 3, Changed: 1, SentA: 3,
-		Outboxes: []Outbox{{Author: pair.A, Device: 1, Epoch: 1, Counter: 3, Sequence: 3}}}
+		Memory: Memory{Outboxes: []Outbox{{Author: pair.A, Device: 1, Epoch: 1, Counter: 3, Sequence: 3}}}}
 }
 
 // conversationWith is a sound head record with one change.
@@ -98,6 +117,37 @@ func TestFsckFindsWhatDoesNotAgree(t *testing.T) {
 		"does not lead to it": func(w *Writer) {
 			w.PutUser(&User{ID: wire.MakeID(50, 3), Name: "cyd"})
 		},
+		"has a role in a direct conversation": func(w *Writer) {
+			w.PutMember(pair, pair.A, &Member{Membership: Membership{Role: wire.RoleMember}})
+		},
+		"has no role in a group": func(w *Writer) { w.PutMember(group, pair.A, &Member{}) },
+		"sees a group from 3, joined at 1 of 2": func(w *Writer) {
+			w.PutMember(group, pair.B, &Member{Membership: Membership{Role: wire.RoleMember, From: 3, Joined: 1}})
+		},
+		"the user index does not have the group": func(w *Writer) {
+			w.PutMember(group, 1234, &Member{Membership: Membership{Role: wire.RoleMember, From: 1, Joined: 1}})
+		},
+		"gone is false, the role is 0": func(w *Writer) { w.DeleteMember(group, pair.B) },
+		"gone is true, the role is 2": func(w *Writer) {
+			w.PutUserIndex(&UserIndex{User: pair.B, Conversation: group, Gone: true})
+		},
+		"says that it has 2 members of which 0 is the owner": func(w *Writer) {
+			w.PutGroup(group, &Group{Version: 1, Members: 2, Creation: Creation{User: 1, Device: 1}})
+		},
+		"version 5 at revision 2": func(w *Writer) {
+			w.PutGroup(group, &Group{Version: 5, Members: 2, Owner: pair.A, Creation: Creation{User: 1, Device: 1}})
+		},
+		"is a group without its record": func(w *Writer) {
+			c := wire.Conversation{Kind: wire.Group, A: 77}
+			w.AppendMessage(c, 0, &Message{Sequence: 1, Revision: 1, Author: pair.A})
+			w.PutConversation(c, &Conversation{Head: 1, Revision: 1})
+		},
+		"a group has outboxes": func(w *Writer) {
+			w.PutConversation(group, &Conversation{Head: 2, Revision: 2, Memory: Memory{Evicted: []uint32{1}}})
+		},
+		"sequence 5 of 2": func(w *Writer) {
+			w.PutOutboxes(group, pair.A, &Memory{Outboxes: []Outbox{{Device: 1, Counter: 1, Sequence: 5}}})
+		},
 		"configuration of index 7": func(w *Writer) { w.SetConfiguration(7, []byte("c")) },
 	} {
 		t.Run(want, func(t *testing.T) {
@@ -134,8 +184,8 @@ func TestFsckCountsASoundStore(t *testing.T) {
 	}
 	got := fsckTest(t, fs, testPath)
 	got.Tables, got.TableBytes = 0, 0
-	want := Summary{Shards: 1, UserIndex: 2, Outgoing: 1, Incoming: 1, Users: 1, Names: 1, Lists: 1,
-		Conversations: 1, Members: 1, Chunks: 1, Messages: 3}
+	want := Summary{Shards: 1, UserIndex: 5, Outgoing: 1, Incoming: 1, Users: 1, Names: 1, Lists: 1,
+		Conversations: 2, Members: 4, Groups: 1, Outboxes: 1, Chunks: 2, Messages: 5}
 	if got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}

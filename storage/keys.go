@@ -12,7 +12,7 @@ type kind uint8
 
 // The kinds. Those below kindUser belong to a shard as a whole and live at its first slot,
 // so that everything of a shard is one contiguous range; the others live at their own slot.
-// 0x30 and above are reserved for groups, media and queues of end-to-end encryption.
+// 0x32 and above are reserved for media and queues of end-to-end encryption.
 const (
 	kindShard        kind = 0x00
 	kindUserIndex    kind = 0x01
@@ -24,6 +24,8 @@ const (
 	kindConversation kind = 0x20
 	kindMember       kind = 0x21
 	kindChunk        kind = 0x22
+	kindGroup        kind = 0x30
+	kindOutboxes     kind = 0x31
 )
 
 // kindNames are the names that KEYS.md and fsck use.
@@ -38,6 +40,8 @@ var kindNames = map[kind]string{
 	kindConversation: "conversation",
 	kindMember:       "member",
 	kindChunk:        "chunk",
+	kindGroup:        "group",
+	kindOutboxes:     "outboxes",
 }
 
 func (k kind) String() string {
@@ -65,6 +69,11 @@ func appendShardKey(dst []byte, first wire.Slot) []byte {
 
 func appendUserIndexPrefix(dst []byte, first wire.Slot, user wire.ID) []byte {
 	return wire.AppendID(appendPrefix(dst, first, kindUserIndex), user)
+}
+
+// appendUserGroupsPrefix begins the keys of the groups that a user has to do with.
+func appendUserGroupsPrefix(dst []byte, first wire.Slot, user wire.ID) []byte {
+	return append(appendUserIndexPrefix(dst, first, user), byte(wire.Group))
 }
 
 func appendUserIndexKey(dst []byte, first wire.Slot, user wire.ID, c wire.Conversation) []byte {
@@ -102,8 +111,21 @@ func appendConversationKey(dst []byte, slot wire.Slot, c wire.Conversation) []by
 	return wire.AppendConversation(appendPrefix(dst, slot, kindConversation), c)
 }
 
+// appendMemberPrefix begins the keys of all members of one conversation.
+func appendMemberPrefix(dst []byte, slot wire.Slot, c wire.Conversation) []byte {
+	return wire.AppendConversation(appendPrefix(dst, slot, kindMember), c)
+}
+
 func appendMemberKey(dst []byte, slot wire.Slot, c wire.Conversation, user wire.ID) []byte {
-	return wire.AppendID(wire.AppendConversation(appendPrefix(dst, slot, kindMember), c), user)
+	return wire.AppendID(appendMemberPrefix(dst, slot, c), user)
+}
+
+func appendGroupKey(dst []byte, slot wire.Slot, c wire.Conversation) []byte {
+	return wire.AppendConversation(appendPrefix(dst, slot, kindGroup), c)
+}
+
+func appendOutboxesKey(dst []byte, slot wire.Slot, c wire.Conversation, user wire.ID) []byte {
+	return wire.AppendID(wire.AppendConversation(appendPrefix(dst, slot, kindOutboxes), c), user)
 }
 
 // appendChunkPrefix begins the keys of all chunks of one conversation.
@@ -158,15 +180,10 @@ func parseKey(src []byte) (p parsedKey, err error) {
 	case kindList:
 		p.User, p.Conversation = d.id(), d.conversation()
 		home = p.User.Slot()
-	case kindConversation, kindMember, kindChunk:
+	case kindConversation, kindMember, kindChunk, kindGroup, kindOutboxes:
 		p.Conversation = d.conversation()
 		home = p.Conversation.Slot()
-		if p.Kind == kindMember {
-			p.User = d.id()
-		}
-		if p.Kind == kindChunk {
-			p.Number = d.bigEndian64()
-		}
+		p.inConversation(&d)
 	default:
 		d.fail("unknown %v", p.Kind)
 	}
@@ -174,6 +191,19 @@ func parseKey(src []byte) (p parsedKey, err error) {
 		d.fail("%v key at slot %d, belongs at %d", p.Kind, p.Slot, home)
 	}
 	return p, d.end()
+}
+
+// inConversation reads what follows the conversation in the keys of its records.
+func (p *parsedKey) inConversation(d *decoder) {
+	switch p.Kind {
+	case kindMember, kindOutboxes:
+		p.User = d.id()
+	case kindChunk:
+		p.Number = d.bigEndian64()
+	}
+	if d.err == nil && p.Kind >= kindGroup && p.Conversation.Kind != wire.Group {
+		d.fail("%v of a direct conversation", p.Kind)
+	}
 }
 
 // String shows a key as fsck prints it.

@@ -28,6 +28,8 @@ func someKeys(r *rand.Rand) [][]byte {
 		appendNameKey(nil, strconv.FormatUint(r.Uint64(), 36)),
 		appendNameKey(nil, "a name that is so long that its key has more than 24 bytes "+strconv.Itoa(r.IntN(99))),
 	}
+	g := wire.Conversation{Kind: wire.Group, A: user}
+	keys = append(keys, appendGroupKey(nil, g.Slot(), g), appendOutboxesKey(nil, g.Slot(), g, peer))
 	for _, c := range []wire.Conversation{wire.DirectConversation(user, peer), {Kind: wire.Group, A: peer}} {
 		keys = append(keys,
 			appendUserIndexKey(nil, first, user, c),
@@ -60,6 +62,10 @@ func appendParsed(p parsedKey) []byte {
 		return appendConversationKey(nil, p.Slot, p.Conversation)
 	case kindMember:
 		return appendMemberKey(nil, p.Slot, p.Conversation, p.User)
+	case kindGroup:
+		return appendGroupKey(nil, p.Slot, p.Conversation)
+	case kindOutboxes:
+		return appendOutboxesKey(nil, p.Slot, p.Conversation, p.User)
 	default:
 		return appendSequence(appendChunkPrefix(nil, p.Slot, p.Conversation), p.Number)
 	}
@@ -132,10 +138,11 @@ func TestBadKeysAreRefused(t *testing.T) {
 	for name, key := range map[string][]byte{
 		"empty":             nil,
 		"no kind":           {0, 1},
-		"unknown kind":      {0, 1, 0x30},
+		"unknown kind":      {0, 1, 0x77},
 		"slot too high":     {0x10, 0, byte(kindShard)},
 		"at another slot":   elsewhere,
 		"user elsewhere":    appendPrefix(nil, 4, kindUser),
+		"group of two":      appendGroupKey(nil, c.Slot(), c),
 		"trailing byte":     append(appendUserKey(nil, user), 0),
 		"members backwards": appendPrefix(nil, c.Slot(), kindConversation),
 		"empty name":        appendPrefix(nil, nameSlot(""), kindName),

@@ -63,6 +63,8 @@ type model struct {
 	conversations map[wire.Conversation]Conversation
 	members       map[wire.Conversation]map[wire.ID]Member
 	messages      map[wire.Conversation][]Message
+	groups        map[wire.Conversation]Group
+	memories      map[wire.Conversation]map[wire.ID]Memory
 	outgoing      map[uint64]Outgoing
 	number        uint64
 	incoming      map[uint32]uint64
@@ -79,6 +81,8 @@ func newModel(u *universe, first, last wire.Slot) *model {
 		conversations: map[wire.Conversation]Conversation{},
 		members:       map[wire.Conversation]map[wire.ID]Member{},
 		messages:      map[wire.Conversation][]Message{},
+		groups:        map[wire.Conversation]Group{},
+		memories:      map[wire.Conversation]map[wire.ID]Memory{},
 		outgoing:      map[uint64]Outgoing{},
 		incoming:      map[uint32]uint64{},
 	}
@@ -111,7 +115,7 @@ func (m *model) step(seed uint64) func(w *Writer) error {
 	r := rand.New(rand.NewPCG(seed, m.record.Index))
 	m.changes = nil
 	for range 1 + r.IntN(6) {
-		switch r.IntN(12) {
+		switch r.IntN(14) {
 		case 0:
 			m.stepUser(r)
 		case 1:
@@ -120,6 +124,8 @@ func (m *model) step(seed uint64) func(w *Writer) error {
 			m.stepRest(r)
 		case 3, 4:
 			m.stepMember(r)
+		case 5, 6:
+			m.stepGroup(r)
 		default:
 			m.stepMessages(r)
 		}
@@ -180,7 +186,7 @@ func (m *model) stepRest(r *rand.Rand) {
 	if c.Kind == wire.Direct && !c.Member(user) {
 		return
 	}
-	l := List{User: user, Conversation: c, Version: m.record.Index, Changed: m.record.Index + 1}
+	l := List{User: user, Conversation: c, Version: m.record.Index, Changed: m.record.Index + 1, Gone: c.Kind == wire.Group && r.IntN(3) == 0}
 	if m.lists[user] == nil {
 		m.lists[user] = map[wire.Conversation]List{}
 	}
@@ -206,7 +212,11 @@ func (m *model) stepMember(r *rand.Rand) {
 		return
 	}
 	user := m.author(r, c)
-	n := Member{Delivered: Cursor{Position: v.Head}, Read: Cursor{Position: v.Head}}
+	n := m.members[c][user]
+	if c.Kind == wire.Group && n.Role == wire.RoleNone {
+		return
+	}
+	n.Delivered, n.Read = Cursor{Position: v.Head}, Cursor{Position: v.Head}
 	for i := range uint64(r.IntN(StepsMax)) {
 		if i < v.Head {
 			n.Read.Steps = append(n.Read.Steps, Step{Position: i + 1, Time: wire.Time(100 + i)})
@@ -254,6 +264,10 @@ func (m *model) stepMessages(r *rand.Rand) {
 	}
 	v.Changed = m.record.Index
 	v.Evicted = []uint32{uint32(r.IntN(3))}
+	if c.Kind == wire.Group {
+		m.written(c, &v)
+		return
+	}
 	m.conversations[c] = v
 	m.do(func(w *Writer) { w.PutConversation(c, &v) })
 	user := m.author(r, c)
@@ -342,6 +356,16 @@ func (m *model) readUser(r *Reader, got *model, i int, id wire.ID) error {
 	if err := r.UserIndex(id, 0, func(u UserIndex) error { index = append(index, u); return nil }); err != nil {
 		return err
 	}
+	var groups []UserIndex
+	if err := r.UserGroups(id, func(u UserIndex) error { groups = append(groups, u); return nil }); err != nil {
+		return err
+	}
+	direct := slices.IndexFunc(index, func(u UserIndex) bool { return u.Conversation.Kind == wire.Group })
+	if direct >= 0 || len(groups) > 0 {
+		if diff := differ(index[max(0, direct):], groups); diff != "" {
+			return fmt.Errorf("groups of %v: %s", id, diff)
+		}
+	}
 	if diff := differ(values(m.lists[id], byKey), lists); diff != "" {
 		return fmt.Errorf("list of %v: %s", id, diff)
 	}
@@ -400,6 +424,9 @@ func (m *model) readConversation(r *Reader, got *model, c wire.Conversation) err
 	}
 	if ok {
 		got.conversations[c] = v
+	}
+	if err := m.readGroup(r, got, c); err != nil {
+		return err
 	}
 	for _, user := range m.universe.users {
 		if c.Kind == wire.Direct && !c.Member(user) {

@@ -210,14 +210,37 @@ func (r *Reader) Conversation(c wire.Conversation) (v Conversation, ok bool, err
 	return v, ok, err
 }
 
-// Member reads the cursors of one member of a conversation.
+// Member reads the cursors of one member of a conversation, and a group's membership.
 func (r *Reader) Member(c wire.Conversation, user wire.ID) (m Member, ok bool, err error) {
+	ok, err = r.MemberInto(c, user, &m)
+	return m, ok, err
+}
+
+// MemberInto is Member for who reads many: the steps go where those of m are.
+func (r *Reader) MemberInto(c wire.Conversation, user wire.ID, m *Member) (ok bool, err error) {
 	r.key = appendMemberKey(r.key[:0], r.conversationSlot(c), c, user)
+	return r.get(r.key, func(value []byte) error { return parseMember(value, m) })
+}
+
+// Group reads what a group is beside its conversation.
+func (r *Reader) Group(c wire.Conversation) (g Group, ok bool, err error) {
+	r.key = appendGroupKey(r.key[:0], r.conversationSlot(c), c)
 	ok, err = r.get(r.key, func(value []byte) error {
-		m, err = parseMember(value)
+		g, err = parseGroup(value)
 		return err
 	})
-	return m, ok, err
+	return g, ok, err
+}
+
+// Outboxes reads what is remembered of the outboxes of one member of a group, into the
+// room that m has; nothing is remembered of who never wrote.
+func (r *Reader) Outboxes(c wire.Conversation, user wire.ID, m *Memory) error {
+	r.key = appendOutboxesKey(r.key[:0], r.conversationSlot(c), c, user)
+	ok, err := r.get(r.key, func(value []byte) error { return parseOutboxes(user, value, m) })
+	if !ok {
+		m.Outboxes, m.Evicted = m.Outboxes[:0], m.Evicted[:0]
+	}
+	return err
 }
 
 // Incoming tells up to which number rows of another shard's outgoing ones were applied here.
@@ -233,7 +256,8 @@ func (r *Reader) Incoming(from uint32) (number uint64, err error) {
 // List calls fn for each row of a user's own conversation list that changed after a log
 // index, in order of conversations.
 func (r *Reader) List(user wire.ID, since uint64, fn func(List) error) error {
-	return r.scan(appendListPrefix(nil, user), func(key parsedKey, value []byte) error {
+	prefix := appendListPrefix(nil, user)
+	return r.scan(prefix, r.gather(prefix), func(key parsedKey, value []byte) error {
 		l, err := parseList(user, key.Conversation, value)
 		if err != nil || l.Changed <= since {
 			return err
@@ -246,20 +270,31 @@ func (r *Reader) List(user wire.ID, since uint64, fn func(List) error) error {
 // changed after a log index.
 func (r *Reader) UserIndex(user wire.ID, since uint64, fn func(UserIndex) error) error {
 	prefix := appendUserIndexPrefix(nil, r.shard.first, user)
-	return r.scan(prefix, func(key parsedKey, value []byte) error {
+	return r.scan(prefix, r.gather(prefix, appendUserGroupsPrefix(nil, r.shard.first, user)), userIndexRows(user, since, fn))
+}
+
+// UserGroups calls fn for each group that a user has to do with in this shard. It costs
+// one seek for who has none, whatever else the index says of the user.
+func (r *Reader) UserGroups(user wire.ID, fn func(UserIndex) error) error {
+	prefix := appendUserGroupsPrefix(nil, r.shard.first, user)
+	return r.scan(prefix, r.gather(prefix), userIndexRows(user, 0, fn))
+}
+
+func userIndexRows(user wire.ID, since uint64, fn func(UserIndex) error) func(key parsedKey, value []byte) error {
+	return func(key parsedKey, value []byte) error {
 		u, err := parseUserIndex(user, key.Conversation, value)
 		if err != nil || u.Changed <= since {
 			return err
 		}
 		return fn(u)
-	})
+	}
 }
 
 // Outgoing calls fn for each command that other shards have not acknowledged, in order.
 // The command's bytes die when fn returns.
 func (r *Reader) Outgoing(fn func(Outgoing) error) error {
 	prefix := appendPrefix(nil, r.shard.first, kindOutgoing)
-	return r.scan(prefix, func(key parsedKey, value []byte) error {
+	return r.scan(prefix, r.gather(prefix), func(key parsedKey, value []byte) error {
 		o, err := parseOutgoing(key.Number, value)
 		if err != nil {
 			return err
@@ -281,35 +316,48 @@ type row struct {
 // conversations must not hold up updates.
 const gatheredRows = 256
 
-// scan calls fn for every record whose key begins with a prefix, in order of keys. fn may
-// read, and scan, on its own.
-func (r *Reader) scan(prefix []byte, fn func(key parsedKey, value []byte) error) error {
-	if err := r.owns(wire.Slot(binary.BigEndian.Uint16(prefix))); err != nil {
-		return err
+// scan calls fn for every record whose key begins with a prefix, in order of keys; rows
+// are the buffered ones. fn may read, and scan, on its own.
+func (r *Reader) scan(prefix []byte, rows []row, fn func(key parsedKey, value []byte) error) error {
+	err := r.owns(wire.Slot(binary.BigEndian.Uint16(prefix)))
+	if err == nil {
+		err = r.mergeBetween(prefix, prefixEnd(prefix), rows, fn)
 	}
-	rows := r.gather(prefix)
-	it, err := r.acquire(prefix, prefixEnd(prefix))
+	r.rows = rows[:0]
+	return err
+}
+
+// mergeBetween walks the ingested rows of [lower, upper) and buffered ones together.
+func (r *Reader) mergeBetween(lower, upper []byte, rows []row, fn func(key parsedKey, value []byte) error) error {
+	it, err := r.acquire(lower, upper)
 	if err != nil {
 		return err
 	}
 	err = merge(it, rows, fn)
 	r.release()
-	r.rows = rows[:0]
 	return err
 }
 
-// gather collects the buffered rows with a prefix in order, each key's newest.
-func (r *Reader) gather(prefix []byte) []row {
+// gather collects the buffered rows that were linked under some prefixes in order, each
+// key's newest.
+func (r *Reader) gather(prefixes ...[]byte) []row {
 	rows := r.rows[:0]
 	r.rows = nil // a scan inside this one has its own
-	for i := range r.buffers {
-		r.lock(i)
-		next := r.buffers[i].group(prefix)
-		r.unlock(i)
-		for next != 0 {
-			rows, next = r.gatherSome(rows, i, next)
+	for _, prefix := range prefixes {
+		for i := range r.buffers {
+			r.lock(i)
+			next := r.buffers[i].group(prefix)
+			r.unlock(i)
+			for next != 0 {
+				rows, next = r.gatherSome(rows, i, next)
+			}
 		}
 	}
+	return newestRows(rows)
+}
+
+// newestRows sorts rows by their keys and leaves the newest of each.
+func newestRows(rows []row) []row {
 	slices.SortFunc(rows, func(x, y row) int {
 		if c := x.key.compare(y.key); c != 0 {
 			return c

@@ -34,27 +34,34 @@ func parseShardRecord(src []byte) (r shardRecord, err error) {
 	return r, d.end()
 }
 
-// userIndexTimed is the encoding of a user index row that has the conversation's time.
-const userIndexTimed = 2
+// The encodings of a user index row that has the conversation's time, and of one of a
+// group that the user has left.
+const (
+	userIndexTimed = 2
+	userIndexGone  = 3
+)
 
 func appendUserIndex(dst []byte, u *UserIndex) []byte {
-	if u.Time == 0 {
+	version := byte(userIndexTimed)
+	switch {
+	case u.Gone:
+		version = userIndexGone
+	case u.Time == 0:
 		return binary.AppendUvarint(append(dst, encodingVersion), u.Changed)
 	}
-	dst = binary.AppendUvarint(append(dst, userIndexTimed), u.Changed)
+	dst = binary.AppendUvarint(append(dst, version), u.Changed)
 	return binary.AppendUvarint(dst, uint64(u.Time))
 }
 
 func parseUserIndex(user wire.ID, c wire.Conversation, src []byte) (UserIndex, error) {
 	u := UserIndex{User: user, Conversation: c}
-	if len(src) == 0 || src[0] != userIndexTimed {
-		d := openValue(src)
-		u.Changed = d.uint()
-		return u, d.end()
+	d := decoder{src: src}
+	version := d.version(userIndexGone)
+	u.Changed = d.uint()
+	if version >= userIndexTimed {
+		u.Time, u.Gone = wire.Time(d.uint()), version == userIndexGone
 	}
-	d := decoder{src: src[1:]}
-	u.Changed, u.Time = d.uint(), wire.Time(d.uint())
-	if d.err == nil && u.Time == 0 {
+	if d.err == nil && version == userIndexTimed && u.Time == 0 {
 		d.fail("time 0 in a row with a time")
 	}
 	return u, d.end()
@@ -108,13 +115,21 @@ func parseName(src []byte) (wire.ID, error) {
 	return id, d.end()
 }
 
+// listGone is the encoding of a list row of a group that the user has left.
+const listGone = 2
+
 func appendList(dst []byte, l *List) []byte {
-	dst = binary.AppendUvarint(append(dst, encodingVersion), l.Version)
+	version := byte(encodingVersion)
+	if l.Gone {
+		version = listGone
+	}
+	dst = binary.AppendUvarint(append(dst, version), l.Version)
 	return binary.AppendUvarint(dst, l.Changed)
 }
 
 func parseList(user wire.ID, c wire.Conversation, src []byte) (List, error) {
-	d := openValue(src)
-	l := List{User: user, Conversation: c, Version: d.uint(), Changed: d.uint()}
+	d := decoder{src: src}
+	l := List{User: user, Conversation: c, Gone: d.version(listGone) == listGone}
+	l.Version, l.Changed = d.uint(), d.uint()
 	return l, d.end()
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"parley/wire"
 )
@@ -19,50 +20,110 @@ func appendConversation(dst []byte, c *Conversation) []byte {
 	dst = binary.AppendUvarint(dst, uint64(c.Time))
 	dst = binary.AppendUvarint(dst, c.Changed)
 	dst = binary.AppendUvarint(dst, c.SentA)
-	dst = binary.AppendUvarint(dst, uint64(len(c.Outboxes)))
-	for i := range c.Outboxes {
-		o := &c.Outboxes[i]
+	return appendMemory(dst, &c.Memory)
+}
+
+// appendMemory appends the outboxes of a direct conversation, with their authors.
+func appendMemory(dst []byte, m *Memory) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(m.Outboxes)))
+	for i := range m.Outboxes {
+		o := &m.Outboxes[i]
 		dst = wire.AppendID(dst, o.Author)
-		dst = wire.AppendID(dst, o.Device)
-		dst = binary.LittleEndian.AppendUint64(dst, o.Epoch)
-		dst = binary.AppendUvarint(dst, o.Counter)
-		dst = binary.AppendUvarint(dst, o.Sequence)
+		dst = appendOutbox(dst, o)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(c.Evicted)))
-	for _, hash := range c.Evicted {
+	return appendEvicted(dst, m.Evicted)
+}
+
+func appendOutbox(dst []byte, o *Outbox) []byte {
+	dst = wire.AppendID(dst, o.Device)
+	dst = binary.LittleEndian.AppendUint64(dst, o.Epoch)
+	dst = binary.AppendUvarint(dst, o.Counter)
+	return binary.AppendUvarint(dst, o.Sequence)
+}
+
+func appendEvicted(dst []byte, evicted []uint32) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(evicted)))
+	for _, hash := range evicted {
 		dst = binary.LittleEndian.AppendUint32(dst, hash)
 	}
 	return dst
 }
 
-// outboxBytesMin is the size of the smallest outbox: a count is checked against what is
-// left before anything is allocated for it.
-const outboxBytesMin = 6 + 6 + 8 + 1 + 1
+// outboxBytesMin is the size of the smallest outbox without its author: a count is
+// checked against what is left before anything is allocated for it.
+const outboxBytesMin = 6 + 8 + 1 + 1
 
 func parseConversation(src []byte) (c Conversation, err error) {
 	d := openValue(src)
 	c.Head, c.Revision, c.Time = d.uint(), d.uint(), wire.Time(d.uint())
 	c.Changed, c.SentA = d.uint(), d.uint()
-	if n := d.upTo(min(outboxesBound, uint64(len(d.src)/outboxBytesMin))); n > 0 {
+	if n := d.upTo(min(outboxesBound, uint64(len(d.src)/(idSize+outboxBytesMin)))); n > 0 {
 		c.Outboxes = make([]Outbox, n)
 		for i := range c.Outboxes {
-			c.Outboxes[i] = Outbox{
-				Author: d.id(), Device: d.id(), Epoch: d.fixed64(),
-				Counter: d.uint(), Sequence: d.uint(),
-			}
+			author := d.id()
+			c.Outboxes[i] = d.outbox(author)
 		}
 	}
-	if n := d.upTo(min(evictedBound, uint64(len(d.src)/4))); n > 0 {
-		c.Evicted = make([]uint32, n)
-		for i := range c.Evicted {
-			c.Evicted[i] = d.fixed32()
-		}
-	}
+	c.Evicted = d.evicted(nil)
 	return c, d.end()
 }
 
+func (d *decoder) outbox(author wire.ID) Outbox {
+	return Outbox{Author: author, Device: d.id(), Epoch: d.fixed64(), Counter: d.uint(), Sequence: d.uint()}
+}
+
+// evicted reads hashes into room that is reused.
+func (d *decoder) evicted(room []uint32) []uint32 {
+	n := d.upTo(min(evictedBound, uint64(len(d.src)/4)))
+	if n > 0 {
+		room = slices.Grow(room[:0], int(n))
+	}
+	for range n {
+		room = append(room, d.fixed32())
+	}
+	return room
+}
+
+// appendOutboxes appends the outboxes of one member of a group, whom the key names.
+func appendOutboxes(dst []byte, m *Memory) []byte {
+	dst = binary.AppendUvarint(append(dst, encodingVersion), uint64(len(m.Outboxes)))
+	for i := range m.Outboxes {
+		dst = appendOutbox(dst, &m.Outboxes[i])
+	}
+	return appendEvicted(dst, m.Evicted)
+}
+
+// parseOutboxes reads into the room that m has.
+func parseOutboxes(user wire.ID, src []byte, m *Memory) error {
+	d := openValue(src)
+	m.Outboxes, m.Evicted = m.Outboxes[:0], m.Evicted[:0]
+	for n := d.upTo(min(outboxesBound, uint64(len(d.src)/outboxBytesMin))); n > 0; n-- {
+		m.Outboxes = append(m.Outboxes, d.outbox(user))
+	}
+	m.Evicted = d.evicted(m.Evicted)
+	return d.end()
+}
+
+// memberOfGroup is the encoding of a member of a group.
+const memberOfGroup = 2
+
+// memberBanned is the flag of a member that is banned.
+const memberBanned = 1
+
 func appendMember(dst []byte, m *Member) []byte {
-	dst = append(dst, encodingVersion)
+	if g := &m.Membership; g.Role == wire.RoleNone && !g.Banned {
+		dst = append(dst, encodingVersion)
+	} else {
+		var flags byte
+		if g.Banned {
+			flags |= memberBanned
+		}
+		dst = append(dst, memberOfGroup, flags, byte(g.Role))
+		dst = binary.AppendUvarint(dst, g.From)
+		dst = binary.AppendUvarint(dst, g.Joined)
+		dst = binary.AppendUvarint(dst, uint64(g.Since))
+		dst = binary.AppendUvarint(dst, g.Settings)
+	}
 	dst = appendCursor(dst, &m.Delivered)
 	return appendCursor(dst, &m.Read)
 }
@@ -87,25 +148,35 @@ func appendCursor(dst []byte, c *Cursor) []byte {
 	return dst
 }
 
-func parseMember(src []byte) (m Member, err error) {
-	d := openValue(src)
+// parseMember reads into the room that the steps of m have.
+func parseMember(src []byte, m *Member) error {
+	d := decoder{src: src}
+	m.Membership = Membership{}
+	if d.version(memberOfGroup) == memberOfGroup {
+		flags := d.byte()
+		m.Membership = Membership{Banned: flags == memberBanned, Role: wire.Role(d.byte()), From: d.uint(),
+			Joined: d.uint(), Since: wire.Time(d.uint()), Settings: d.uint()}
+		if d.err == nil && (flags > memberBanned || m.Role > wire.RoleOwner || m.Banned != (m.Role == wire.RoleNone)) {
+			d.fail("role %d, flags %d", m.Role, flags)
+		}
+	}
 	d.cursor(&m.Delivered)
 	d.cursor(&m.Read)
-	return m, d.end()
+	return d.end()
 }
 
 func (d *decoder) cursor(c *Cursor) {
 	c.Position = d.uint()
-	n := d.upTo(StepsMax)
+	n := int(d.upTo(StepsMax))
 	if n == 0 {
+		c.Steps = c.Steps[:0]
 		return
 	}
-	c.Steps = make([]Step, n)
-	last := int(n) - 1
+	c.Steps = slices.Grow(c.Steps[:0], n)[:n]
 	position, time := c.Position, uint64(0)
-	for i := last; i >= 0; i-- {
+	for i := n - 1; i >= 0; i-- {
 		position -= d.uint()
-		if i == last {
+		if i == n-1 {
 			time = d.uint()
 		} else {
 			time -= d.uint()

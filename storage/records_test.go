@@ -21,6 +21,31 @@ func genCursor(t *rapid.T) Cursor {
 	return c
 }
 
+func genMembership(t *rapid.T) Membership {
+	if rapid.Bool().Draw(t, "direct") {
+		return Membership{}
+	}
+	n := rapid.Uint64()
+	role := wire.Role(rapid.IntRange(0, int(wire.RoleOwner)).Draw(t, "role"))
+	return Membership{role, role == wire.RoleNone, n.Draw(t, "from"), n.Draw(t, "joined"), wire.Time(n.Draw(t, "since")), n.Draw(t, "settings")}
+}
+
+func genGroup(t *rapid.T) Group {
+	n, text := rapid.Uint64(), rapid.StringN(0, 20, 100)
+	g := Group{Version: n.Draw(t, "version"), Flags: n.Draw(t, "flags"), Members: n.Draw(t, "members"),
+		Creation: Creation{genID.Draw(t, "creator"), genID.Draw(t, "device"), n.Draw(t, "epoch"), n.Draw(t, "counter")},
+		Created:  wire.Time(n.Draw(t, "created")), Title: text.Draw(t, "title"), Description: text.Draw(t, "description"), Picture: text.Draw(t, "picture")}
+	if rapid.Bool().Draw(t, "owned") {
+		g.Owner = genID.Draw(t, "owner")
+	}
+	if rapid.Bool().Draw(t, "link") {
+		g.Link = Link{LinkHash{1, rapid.Byte().Draw(t, "hash")}, wire.Time(n.Draw(t, "expires")), n.Draw(t, "left")}
+	}
+	return g
+}
+
+func memberOf(b []byte) (m Member, err error) { return m, parseMember(b, &m) }
+
 func genConversation(t *rapid.T) Conversation {
 	n := rapid.Uint64()
 	c := Conversation{
@@ -47,7 +72,7 @@ func again[T any](t *rapid.T, want T, value []byte, parse func([]byte) (T, error
 	if diff := differ(want, got); diff != "" {
 		t.Fatal(diff)
 	}
-	for _, bad := range [][]byte{nil, value[:1], append([]byte{encodingVersion + 1}, value[1:]...)} {
+	for _, bad := range [][]byte{nil, value[:1], append([]byte{9}, value[1:]...)} {
 		if _, err := parse(bad); err == nil && !bytes.Equal(bad, value) {
 			t.Fatalf("%x parses", bad)
 		}
@@ -73,10 +98,10 @@ func TestRecordsParseToWhatTheyWereMadeOf(t *testing.T) {
 			rapid.StringN(1, 100, 200).Draw(t, "hash"), wire.Time(n.Draw(t, "created"))}
 		again(t, u, appendUser(nil, &u), func(b []byte) (User, error) { return parseUser(id, b) })
 
-		l := List{id, c, n.Draw(t, "version"), n.Draw(t, "changed")}
+		l := List{id, c, n.Draw(t, "version"), n.Draw(t, "changed"), rapid.Bool().Draw(t, "gone")}
 		again(t, l, appendList(nil, &l), func(b []byte) (List, error) { return parseList(id, c, b) })
 
-		x := UserIndex{id, c, n.Draw(t, "changed"), wire.Time(n.Draw(t, "time of it"))}
+		x := UserIndex{id, c, n.Draw(t, "changed"), wire.Time(n.Draw(t, "time of it")), rapid.Bool().Draw(t, "left")}
 		again(t, x, appendUserIndex(nil, &x), func(b []byte) (UserIndex, error) { return parseUserIndex(id, c, b) })
 
 		again(t, id, appendName(nil, id), parseName)
@@ -86,8 +111,16 @@ func TestRecordsParseToWhatTheyWereMadeOf(t *testing.T) {
 		v := genConversation(t)
 		again(t, v, appendConversation(nil, &v), parseConversation)
 
-		m := Member{genCursor(t), genCursor(t)}
-		again(t, m, appendMember(nil, &m), parseMember)
+		m := Member{genCursor(t), genCursor(t), genMembership(t)}
+		again(t, m, appendMember(nil, &m), memberOf)
+
+		g := genGroup(t)
+		again(t, g, appendGroup(nil, &g), parseGroup)
+
+		for i := range v.Outboxes {
+			v.Outboxes[i].Author = id
+		}
+		again(t, v.Memory, appendOutboxes(nil, &v.Memory), func(b []byte) (m Memory, err error) { return m, parseOutboxes(id, b, &m) })
 	})
 }
 
@@ -113,7 +146,10 @@ func TestSealParsesToWhatItWasMadeOf(t *testing.T) {
 // FuzzParseRecord gives any bytes to every parser: none panics, and what parses is written
 // the same again, so that each value has one form.
 func FuzzParseRecord(f *testing.F) {
-	f.Add(appendConversation(nil, &Conversation{Head: 3, Revision: 300, Outboxes: []Outbox{{1, 2, 3, 4, 5}}, Evicted: []uint32{1}}))
+	f.Add(appendConversation(nil, &Conversation{Head: 3, Revision: 300, Memory: Memory{[]Outbox{{1, 2, 3, 4, 5}}, []uint32{1}}}))
+	f.Add(appendOutboxes(nil, &Memory{[]Outbox{{1, 2, 3, 4, 5}}, []uint32{1}}))
+	f.Add(appendGroup(nil, &Group{Version: 3, Owner: 9, Creation: Creation{1, 2, 3, 4}, Title: "t", Link: Link{Hash: LinkHash{1}, Left: 4}}))
+	f.Add(appendMember(nil, &Member{Membership: Membership{Role: wire.RoleMember, From: 7, Joined: 8, Since: 9, Settings: 1}}))
 	f.Add(appendMember(nil, &Member{Read: Cursor{5, []Step{{1, 2}, {4, 300}}}}))
 	f.Add(appendShardRecord(nil, &shardRecord{Record{1, 2, 3, []byte("x")}, 4, 5}))
 	f.Add(appendUser(nil, &User{ID: 1, Name: "ada", Hash: "$"}))
@@ -128,7 +164,7 @@ func FuzzParseRecord(f *testing.F) {
 		}
 		c, err := parseConversation(b)
 		same("conversation", err, appendConversation(nil, &c))
-		m, err := parseMember(b)
+		m, err := memberOf(b)
 		same("member", err, appendMember(nil, &m))
 		r, err := parseShardRecord(b)
 		same("shard", err, appendShardRecord(nil, &r))
@@ -144,6 +180,11 @@ func FuzzParseRecord(f *testing.F) {
 		same("user index", err, appendUserIndex(nil, &x))
 		n, err := parseIncoming(b)
 		same("incoming", err, appendIncoming(nil, n))
+		g, err := parseGroup(b)
+		same("group", err, appendGroup(nil, &g))
+		var memory Memory
+		err = parseOutboxes(1, b, &memory)
+		same("outboxes", err, appendOutboxes(nil, &memory))
 		s, err := parseSeal(b)
 		same("seal", err, appendSeal(nil, &s))
 	})
@@ -155,7 +196,7 @@ func TestUserIndexWithoutATimeIsRead(t *testing.T) {
 	if err != nil || u != (UserIndex{User: pair.A, Conversation: pair, Changed: 7}) {
 		t.Errorf("%+v, %v", u, err)
 	}
-	for _, b := range [][]byte{{}, {userIndexTimed}, {userIndexTimed, 7}, {userIndexTimed, 7, 0}, {encodingVersion, 7, 9}, {3, 7, 9}} {
+	for _, b := range [][]byte{{}, {userIndexTimed}, {userIndexTimed, 7}, {userIndexTimed, 7, 0}, {encodingVersion, 7, 9}, {4, 7, 9}} {
 		if u, err := parseUserIndex(pair.A, pair, b); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%x: %+v, %v", b, u, err)
 		}

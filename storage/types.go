@@ -25,6 +25,7 @@ type List struct {
 	Conversation wire.Conversation
 	Version      uint64 // the highest wins, so that redelivery is harmless
 	Changed      uint64 // log index at the home shard
+	Gone         bool   // a group that the user has left
 }
 
 // A UserIndex row tells a shard which of its conversations a user takes part in.
@@ -33,8 +34,10 @@ type UserIndex struct {
 	Conversation wire.Conversation
 	Changed      uint64 // log index of the last change that this user should hear of
 	// Time is the conversation's, of its last message: the order of a user's list, without
-	// a look at the conversations. 0: unknown, in a row that was written before it was kept.
+	// a look at the conversations. 0: unknown, in a row that was written before it was kept,
+	// and in a group's: that row changes with the membership alone.
 	Time wire.Time
+	Gone bool // a group that the user has left, at Time
 }
 
 // A Conversation is the head record of a conversation.
@@ -42,8 +45,13 @@ type Conversation struct {
 	Head     uint64 // sequence of the last message
 	Revision uint64 // counts every change
 	Time     wire.Time
-	Changed  uint64   // log index of the last change
-	SentA    uint64   // direct: how many of the messages up to Head user A wrote
+	Changed  uint64 // log index of the last change
+	SentA    uint64 // direct: how many of the messages up to Head user A wrote
+	Memory          // direct; a group has one for each member that writes
+}
+
+// A Memory is what is remembered of the outboxes that have sent something.
+type Memory struct {
 	Outboxes []Outbox // least recently used first, at most wire.OutboxesMax a user
 	Evicted  []uint32 // hashes of forgotten outboxes
 }
@@ -57,10 +65,55 @@ type Outbox struct {
 	Sequence       uint64 // the sequence that it got
 }
 
-// A Member holds how far one member of a conversation has come.
+// A Member holds how far one member of a conversation has come, and what a member of a
+// group may do.
 type Member struct {
 	Delivered, Read Cursor
+	Membership      // of a group; zero in a direct conversation
 }
+
+// A Membership is a user's place in a group. Who leaves has none; who is banned has one
+// of no role.
+type Membership struct {
+	Role     wire.Role
+	Banned   bool
+	From     uint64    // the first sequence that the member sees
+	Joined   uint64    // the sequence of the event that made the user a member, or banned it
+	Since    wire.Time // of that event
+	Settings uint64    // the member's own for the group, as wire has them
+}
+
+// A Group is what a group is beside its conversation. What grows with its members is not
+// in it, so that it stays small.
+type Group struct {
+	Version     uint64 // the revision of the last change of any of this
+	Flags       uint64
+	Members     uint64
+	Owner       wire.ID // 0: nobody is left
+	Creation    Creation
+	Created     wire.Time
+	Title       string
+	Description string
+	Picture     string
+	Link        Link
+}
+
+// A Creation names the request that made a group, so that a retry finds it.
+type Creation struct {
+	User, Device wire.ID
+	Epoch        uint64
+	Counter      uint64
+}
+
+// A Link lets who knows its secret join a group.
+type Link struct {
+	Hash    LinkHash  // of the secret; zero: there is no link
+	Expires wire.Time // 0: never
+	Left    uint64    // how many may still join; 0: any number
+}
+
+// A LinkHash is what is kept of a link's secret.
+type LinkHash [32]byte
 
 // A Cursor is a position and when its last steps were made.
 type Cursor struct {

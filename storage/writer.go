@@ -84,7 +84,11 @@ func (w *Writer) PutUserIndex(u *UserIndex) {
 	w.key = appendUserIndexKey(w.key[:0], w.shard.first, u.User, u.Conversation)
 	w.value = appendUserIndex(w.value[:0], u)
 	if n, created := w.put(w.shard.first); created {
-		w.active().link(w.key[:prefixSize+idSize], n)
+		size := prefixSize + idSize
+		if u.Conversation.Kind == wire.Group {
+			size++ // a user's groups are found without a look at the direct conversations
+		}
+		w.active().link(w.key[:size], n)
 	}
 }
 
@@ -96,11 +100,42 @@ func (w *Writer) PutConversation(c wire.Conversation, v *Conversation) {
 	w.put(slot)
 }
 
-// PutMember sets the cursors of a member of a conversation.
+// PutMember sets the cursors of a member of a conversation, and a group's membership.
 func (w *Writer) PutMember(c wire.Conversation, user wire.ID, m *Member) {
 	slot := w.conversationSlot(c)
 	w.key = appendMemberKey(w.key[:0], slot, c, user)
 	w.value = appendMember(w.value[:0], m)
+	if n, created := w.put(slot); created && c.Kind == wire.Group {
+		w.active().order(w.key[:len(w.key)-idSize], uint64(user), n)
+	}
+}
+
+// DeleteMember removes a user from a group's members.
+func (w *Writer) DeleteMember(c wire.Conversation, user wire.ID) {
+	slot := w.conversationSlot(c)
+	if err := w.owns(slot); err != nil || c.Kind != wire.Group {
+		w.fail(fmt.Errorf("%w: member %v of %s is removed", ErrMisuse, user, conversationText(c)))
+		return
+	}
+	w.key = appendMemberKey(w.key[:0], slot, c, user)
+	if n, created := w.active().remove(w.key); created {
+		w.active().order(w.key[:len(w.key)-idSize], uint64(user), n)
+	}
+}
+
+// PutGroup sets what a group is beside its conversation.
+func (w *Writer) PutGroup(c wire.Conversation, g *Group) {
+	slot := w.conversationSlot(c)
+	w.key = appendGroupKey(w.key[:0], slot, c)
+	w.value = appendGroup(w.value[:0], g)
+	w.put(slot)
+}
+
+// PutOutboxes sets what is remembered of the outboxes of one member of a group.
+func (w *Writer) PutOutboxes(c wire.Conversation, user wire.ID, m *Memory) {
+	slot := w.conversationSlot(c)
+	w.key = appendOutboxesKey(w.key[:0], slot, c, user)
+	w.value = appendOutboxes(w.value[:0], m)
 	w.put(slot)
 }
 
