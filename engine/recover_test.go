@@ -31,9 +31,16 @@ type lostCluster struct {
 	lost  map[uint32]bool // shards of which no copy is left
 }
 
-// loseCluster lets people talk at three nodes, waits until all replicas have all of it,
-// and ends the nodes.
+// loseCluster lets people talk at three nodes and ends those.
 func loseCluster(t *testing.T) *lostCluster {
+	t.Helper()
+	l := talkInCluster(t)
+	l.end(t)
+	return l
+}
+
+// talkInCluster lets people talk at three nodes and waits until all replicas have all of it.
+func talkInCluster(t *testing.T) *lostCluster {
 	t.Helper()
 	l := &lostCluster{nodes: startCluster(t, 3), says: 3}
 	waitUntil(t, func() bool { return calm(l.nodes[0]) })
@@ -56,7 +63,6 @@ func loseCluster(t *testing.T) *lostCluster {
 		listed(t, l.nodes[0], id, 2)
 	}
 	waitUntil(t, func() bool { return level(l.nodes) })
-	l.end(t)
 	return l
 }
 
@@ -418,7 +424,13 @@ func (l *lostCluster) findShards(t *testing.T, n *Node) {
 // Where another survivor has a copy that is missing or older here, that one is taken; what
 // nobody has begins empty.
 func TestTheNewestCopiesAreTaken(t *testing.T) {
-	l := loseCluster(t)
+	l := talkInCluster(t)
+	if err := l.nodes[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	late := nameIn(l.nodes[1], 1)
+	user(t, l.nodes[1], late)
+	l.end(t)
 	l.lost = map[uint32]bool{3: true}
 	data, other := l.nodes[0].config.Data, l.nodes[1].config.Data
 	keepCopies(t, vfs.Default, data, 0, 1)
@@ -427,22 +439,36 @@ func TestTheNewestCopiesAreTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from := make(map[uint32]int)
 	for _, g := range r.Groups {
-		from[g.ID] = -1
-		if g.Chosen >= 0 {
-			from[g.ID] = g.Copies[g.Chosen].Directory
+		var in []int // the directories with a copy
+		for _, c := range g.Copies {
+			in = append(in, c.Directory)
+			if newer(&c, &g.Copies[g.Chosen]) > 0 || g.ID == 1 && g.Copies[g.Chosen].Directory != 1 {
+				t.Errorf("group %d: copy %d of %+v was chosen", g.ID, g.Chosen, g.Copies)
+			}
 		}
-	}
-	if from[0] != 0 || from[1] != 0 || from[2] != 1 || from[3] != -1 {
-		t.Errorf("copies are from %v", from)
+		if want := map[uint32][]int{0: {0}, 1: {0, 1}, 2: {1}, cluster.MapGroup: {0, 1}}[g.ID]; !slices.Equal(in, want) || len(in) == 0 && g.Chosen != -1 {
+			t.Errorf("group %d: copies are in %v, want %v: %+v", g.ID, in, want, g)
+		}
 	}
 	n := start(t, Config{Data: data, Cluster: &ClusterConfig{Listen: "127.0.0.1:0"}})
 	l.findShards(t, n)
+	if _, ok, err := n.userNamed(t.Context(), late); !ok || err != nil {
+		t.Errorf("%s is gone: %v", late, err)
+	}
 	user(t, n, "somebody new")
 	added := []*Node{joinCluster(t, n), joinCluster(t, n)}
 	waitUntil(t, func() bool { return placed(n, 3) && level(append(added, n)) })
 	l.findShards(t, added[0])
+}
+
+// nameIn is a name whose account belongs to a shard.
+func nameIn(n *Node, shard uint32) string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprint("late", i); n.routeOf(wire.SlotOf([]byte(name))).id == shard {
+			return name
+		}
+	}
 }
 
 // A copy is newer by its last term, and at the same term by its last index.
