@@ -37,6 +37,7 @@ type edge struct {
 	peers    peers
 	touched  []*route               // shards to be kicked at the end of the message
 	forwards map[*route]*forwarding // for shards that other nodes lead
+	crowd
 	actions  []session.Action
 	scratch  []byte
 	draining bool
@@ -58,6 +59,9 @@ func (e *edge) seat(h reactor.Handle) *seat {
 	}
 	return nil
 }
+
+// at is the session at a slot, which may be anybody's by now, or nobody's.
+func (e *edge) at(slot uint32) *seat { return &e.seats[slot/slabChunk][slot%slabChunk] }
 
 // Opened implements reactor.Handler.
 func (e *edge) Opened(h reactor.Handle) {
@@ -82,6 +86,7 @@ func (e *edge) Closed(h reactor.Handle) {
 	delete(e.backlogs, h)
 	delete(e.requests, h)
 	*s = seat{}
+	e.leaveGroups(h)
 }
 
 // Expired implements reactor.Handler.
@@ -139,6 +144,8 @@ func (e *edge) act(s *seat, a *session.Action) {
 		e.greeted(s)
 	case session.Send:
 		e.send(s, &a.Send)
+	case session.Change:
+		e.change(s, &a.Change)
 	case session.Cursor:
 		e.cursor(s, &a.Cursor)
 	case session.Typing:
@@ -203,10 +210,10 @@ func (e *edge) send(s *seat, m *wire.Send) {
 		Conversation: m.Ref.Conversation(s.User), Author: s.User, Device: s.Device, Epoch: s.Epoch,
 		Counter: m.Counter, PeerKnown: true, Content: m.Content,
 	}
-	if peer := m.Ref.ID(); peer == s.User || e.peers.known(peer) {
-		e.queue(&send)
+	if m.Ref.Group() || m.Ref.ID() == s.User {
+		e.queueWith(s, m.Ref, &send)
 	} else {
-		e.hold(s, peer, &send)
+		e.queueWith(s, m.Ref, &send, m.Ref.ID())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"parley/engine/delivery"
 	"parley/engine/reactor"
 	"parley/engine/session"
+	"parley/engine/shard"
 	"parley/wire"
 	"parley/wire/planted"
 )
@@ -66,21 +67,27 @@ func (e *edge) Inbox(items []any) {
 			e.each(func(s *seat) { e.close(s, wire.CodeGoingAway, "the server stops") })
 		}
 	}
+	e.reportLeft()
 }
 
 // deliver writes what an applied batch means for this loop's sessions.
 func (e *edge) deliver(b *delivery.Batch) {
 	for _, d := range b.Deliveries {
+		switch d.Kind {
+		case delivery.GroupMessage:
+			e.pushToGroup(&b.Effects.Messages[d.Index])
+			continue
+		case delivery.Membership:
+			e.member(reactor.Handle(d.Handle), &b.Effects.Memberships[d.Index])
+			continue
+		}
 		s := e.seat(reactor.Handle(d.Handle))
 		if s == nil || s.State == session.Closed {
 			continue
 		}
 		switch d.Kind {
 		case delivery.Sent:
-			x := &b.Effects.Sent[d.Index]
-			sent := wire.Sent{Correlation: x.Correlation, Sequence: x.Sequence, Time: x.Time}
-			e.scratch = wire.AppendSent(e.scratch[:0], &sent)
-			e.write(s, e.scratch)
+			e.sent(s, &b.Effects.Sent[d.Index])
 		case delivery.Refused:
 			x := &b.Effects.Refused[d.Index]
 			e.fail(s, x.Correlation, x.Code)
@@ -93,6 +100,19 @@ func (e *edge) deliver(b *delivery.Batch) {
 			e.pushReceipt(s, b, d)
 		}
 	}
+	e.settle(b)
+}
+
+// sent acknowledges a send, or tells which group it made.
+func (e *edge) sent(s *seat, x *shard.SentEffect) {
+	if x.Created != 0 {
+		created := wire.Created{Correlation: x.Correlation, Ref: wire.GroupRef(x.Created), Sequence: x.Sequence, Time: x.Time}
+		e.scratch = wire.AppendCreated(e.scratch[:0], &created)
+	} else {
+		sent := wire.Sent{Correlation: x.Correlation, Sequence: x.Sequence, Time: x.Time}
+		e.scratch = wire.AppendSent(e.scratch[:0], &sent)
+	}
+	e.write(s, e.scratch)
 }
 
 func (e *edge) pushMessage(s *seat, b *delivery.Batch, d delivery.Delivery) {
@@ -138,7 +158,7 @@ func (e *edge) pushReceipt(s *seat, b *delivery.Batch, d delivery.Delivery) {
 // head tells a session of a conversation that it may not have heard of.
 func (e *edge) head(item headItem) {
 	s := e.seat(item.handle)
-	if s == nil || s.State != session.Live {
+	if s == nil || s.State != session.Live || item.head.Ref.Group() && !s.Groups() {
 		return
 	}
 	e.scratch = wire.AppendHead(e.scratch[:0], &item.head)

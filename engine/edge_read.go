@@ -46,7 +46,7 @@ func (e *edge) readNext(s *seat) {
 	for len(q.waiting) > 0 && s.State != session.Closed && !e.loop.Blocked(h) {
 		request := q.waiting[0]
 		q.waiting = q.waiting[1:]
-		if e.submit(h, s.User, request) {
+		if e.submit(h, caller{s.User, s.Groups()}, request) {
 			q.reading = true
 			return
 		}
@@ -58,12 +58,18 @@ func (e *edge) readNext(s *seat) {
 	}
 }
 
-func (e *edge) submit(h reactor.Handle, user wire.ID, request any) bool {
+// A caller is who asks: a session of a user, and whether it knows groups.
+type caller struct {
+	user   wire.ID
+	groups bool
+}
+
+func (e *edge) submit(h reactor.Handle, c caller, request any) bool {
 	loop, node := e.loop, e.node
-	return node.readers.submit(user, func() {
+	return node.readers.submit(c.user, func() {
 		ctx, cancel := context.WithTimeout(node.life, readTimeout)
 		defer cancel()
-		loop.Post(answerItem{handle: h, frames: node.answer(ctx, user, request)})
+		loop.Post(answerItem{handle: h, frames: node.answer(ctx, c, request)})
 	})
 }
 
@@ -91,36 +97,47 @@ func correlationOf(request any) uint64 {
 		return q.Correlation
 	case *wire.Resolve:
 		return q.Correlation
+	case *wire.Members:
+		return q.Correlation
+	case *wire.GroupInfo:
+		return q.Correlation
 	}
 	return 0
 }
 
 // answer reads what a request asks for and encodes the answer, or the refusal.
-func (n *Node) answer(ctx context.Context, user wire.ID, request any) []byte {
+func (n *Node) answer(ctx context.Context, c caller, request any) []byte {
 	var frames []byte
 	var err error
 	switch q := request.(type) {
 	case *wire.Sync:
-		frames, err = n.answerSync(ctx, user, q)
+		frames, err = n.answerSync(ctx, c, q)
 	case *wire.History:
-		frames, err = n.answerHistory(ctx, user, q)
+		frames, err = n.answerHistory(ctx, c.user, q)
 	case *wire.Users:
 		frames, err = n.answerUsers(ctx, q)
 	case *wire.Resolve:
 		frames, err = n.answerResolve(ctx, q)
+	case *wire.Members:
+		frames, err = n.answerMembers(ctx, c.user, q)
+	case *wire.GroupInfo:
+		frames, err = n.answerGroupInfo(ctx, c.user, q)
 	}
 	if err == nil {
 		return frames
 	}
 	failure := wire.Error{Correlation: correlationOf(request), Code: wire.CodeTimeout}
+	var refusal *wire.Error
 	switch {
+	case errors.As(err, &refusal):
+		failure.Code = refusal.Code
 	case errors.Is(err, raft.ErrNotLeader):
 		failure.Code = wire.CodeNotLeader
 	case errors.Is(err, shard.ErrOverloaded):
 		failure.Code = wire.CodeOverloaded
 	case errors.Is(err, link.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
 	default:
-		n.log.Error("a read failed", "user", user, "error", err)
+		n.log.Error("a read failed", "user", c.user, "error", err)
 	}
 	return wire.AppendError(nil, &failure)
 }

@@ -23,6 +23,7 @@ const (
 	codeNameTaken
 	codeIDTaken
 	codeEpoch // the map has changed meanwhile
+	codeNotMember
 )
 
 // callTimeout bounds the work for one call from another node.
@@ -31,9 +32,12 @@ const callTimeout = 10 * time.Second
 // remoteError is an error as it is sent to another node.
 func remoteError(err error) error {
 	code := codeLater
+	var refusal *wire.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &refusal) && refusal.Code == wire.CodeNotMember:
+		code = codeNotMember
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, shard.ErrNotLeader), errors.Is(err, errNoLeader):
 		code = codeNotLeader
 	case errors.Is(err, shard.ErrNameTaken):
@@ -57,6 +61,8 @@ func localError(err error) error {
 	switch remote.Code {
 	case codeNotLeader:
 		return fmt.Errorf("%w: %w", raft.ErrNotLeader, err)
+	case codeNotMember:
+		return &wire.Error{Code: wire.CodeNotMember}
 	case codeNameTaken:
 		return fmt.Errorf("%w: %w", shard.ErrNameTaken, err)
 	case codeEpoch:

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"parley/engine/reactor"
 	"parley/engine/shard"
@@ -10,28 +11,46 @@ import (
 )
 
 // peers is a loop's memory of which users exist, so that a message to one costs no
-// look-up, and of the messages that wait for a look-up. A message to somebody unknown is
-// refused by the conversation's shard, not here: only there duplicates are seen.
+// look-up, and of what waits for a look-up. What is meant for somebody unknown is refused
+// by the conversation's shard, not here: only there duplicates are seen.
 type peers struct {
 	exist     map[wire.ID]struct{}
-	held      map[wire.ID][]shard.Send
+	held      map[wire.Ref][]heldSend
 	heldBytes int
+}
+
+// A heldSend waits until it is known whether users exist, or behind one that does. All that
+// is for one person, or for one group, waits together, so that it keeps its order.
+type heldSend struct {
+	shard.Send
+	users []wire.ID
 }
 
 // A peerItem is the answer of a look-up.
 type peerItem struct {
-	peer   wire.ID
-	exists bool
-	err    error
+	ref   wire.Ref
+	asked []wire.ID
+	exist []wire.ID // those of them that do
+	err   error
 }
 
 func newPeers() peers {
-	return peers{exist: make(map[wire.ID]struct{}), held: make(map[wire.ID][]shard.Send)}
+	return peers{exist: make(map[wire.ID]struct{}), held: make(map[wire.Ref][]heldSend)}
 }
 
 func (p *peers) known(user wire.ID) bool {
 	_, ok := p.exist[user]
 	return ok
+}
+
+// unknown are those of users of whom it is not known whether they exist.
+func (p *peers) unknown(users []wire.ID) (unknown []wire.ID) {
+	for _, user := range users {
+		if !p.known(user) {
+			unknown = append(unknown, user)
+		}
+	}
+	return unknown
 }
 
 func (p *peers) learn(user wire.ID) {
@@ -41,55 +60,63 @@ func (p *peers) learn(user wire.ID) {
 	p.exist[user] = struct{}{}
 }
 
-// hold keeps a message until it is known whether its recipient exists. All messages to
-// that recipient wait together, so that they keep their order.
-func (e *edge) hold(s *seat, peer wire.ID, send *shard.Send) {
+// queueWith queues a send once it is known whether users exist.
+func (e *edge) queueWith(s *seat, ref wire.Ref, send *shard.Send, users ...wire.ID) {
 	p := &e.peers
-	if p.heldBytes+len(send.Content.Bytes) > HeldBytesMax {
+	waiting, held := p.held[ref]
+	unknown := p.unknown(users)
+	if !held && len(unknown) == 0 {
+		e.queue(send)
+		return
+	}
+	if p.heldBytes+len(send.Content.Bytes) > HeldBytesMax || !held && !e.lookUp(s.User, ref, unknown) {
 		e.fail(s, send.Correlation, wire.CodeOverloaded)
 		return
 	}
-	waiting, asked := p.held[peer]
-	if !asked && !e.lookUp(s.User, peer) {
-		e.fail(s, send.Correlation, wire.CodeOverloaded)
-		return
-	}
-	kept := *send
+	kept := heldSend{Send: *send, users: slices.Clone(users)}
 	kept.Content.Bytes = bytes.Clone(send.Content.Bytes)
-	p.held[peer] = append(waiting, kept)
-	p.heldBytes += heldBytes(&kept)
+	p.held[ref] = append(waiting, kept)
+	p.heldBytes += kept.bytes()
 }
 
-// heldBytes counts a held message: its content and about what the rest takes.
-func heldBytes(s *shard.Send) int { return len(s.Content.Bytes) + 128 }
+// bytes counts a held send: its content and about what the rest takes.
+func (h *heldSend) bytes() int { return len(h.Content.Bytes) + 128 + 8*len(h.users) }
 
-// lookUp has somebody looked up for a user.
-func (e *edge) lookUp(user, peer wire.ID) bool {
+// lookUp has users looked up for another one.
+func (e *edge) lookUp(user wire.ID, ref wire.Ref, users []wire.ID) bool {
 	return e.node.readers.submit(user, func() {
 		ctx, cancel := context.WithTimeout(e.node.life, readTimeout)
 		defer cancel()
-		exists, err := e.node.userExists(ctx, peer)
-		e.loop.Post(peerItem{peer: peer, exists: exists, err: err})
+		exist, err := e.node.usersExist(ctx, users)
+		e.loop.Post(peerItem{ref: ref, asked: users, exist: exist, err: err})
 	})
 }
 
-// looked queues what waited for a look-up.
+// looked queues what waited for a look-up, up to what needs another one.
 func (e *edge) looked(item peerItem) {
 	p := &e.peers
-	waiting := p.held[item.peer]
-	delete(p.held, item.peer)
-	if item.exists {
-		p.learn(item.peer)
+	waiting := p.held[item.ref]
+	delete(p.held, item.ref)
+	for _, user := range item.exist {
+		p.learn(user)
 	}
 	for i := range waiting {
-		send := &waiting[i]
-		p.heldBytes -= heldBytes(send)
-		if item.err != nil {
-			e.refuse(reactor.Handle(send.Session), send.Correlation, shard.CodeOf(item.err))
-			continue
+		h := &waiting[i]
+		unknown := slices.DeleteFunc(p.unknown(h.users), func(user wire.ID) bool { return slices.Contains(item.asked, user) })
+		if item.err == nil && len(unknown) > 0 && e.lookUp(h.Author, item.ref, unknown) {
+			p.held[item.ref] = waiting[i:]
+			break
 		}
-		send.PeerKnown = item.exists
-		e.queue(send)
+		p.heldBytes -= h.bytes()
+		switch missing := p.unknown(h.users); {
+		case item.err != nil && len(missing) > 0:
+			e.refuse(reactor.Handle(h.Session), h.Correlation, shard.CodeOf(item.err))
+		case len(unknown) > 0:
+			e.refuse(reactor.Handle(h.Session), h.Correlation, wire.CodeOverloaded)
+		default:
+			h.PeerKnown = len(missing) == 0
+			e.queue(&h.Send)
+		}
 	}
 	e.kick()
 }

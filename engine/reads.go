@@ -24,9 +24,21 @@ const (
 	readUsers                     // USERS -> USER_LIST
 	readNames                     // RESOLVE -> USER_LIST
 	readListed                    // user, index -> index, the shards that the user's list names since
-	readChanged                   // a changedQuery -> index, places
+	readChanged                   // a changedQuery -> index, places, behind an introduction
 	readStates                    // a statesQuery -> CONVERSATIONS frames
+	readGroups                    // user -> nothing, behind an introduction
+	readMembers                   // user, MEMBERS -> MEMBER_LIST
+	readGroup                     // user, GROUP_INFO -> GROUP_STATE
 )
+
+// A question is one that another node asks, of a shard and with the stream that it has from
+// there.
+type question struct {
+	from       uint32
+	generation uint64
+	op         readOp
+	body       []byte
+}
 
 // errQuestion reports a question that cannot be read.
 var errQuestion = errors.New("engine: bad question of another node")
@@ -67,11 +79,11 @@ func (n *Node) serveRead(ctx context.Context, from uint32, payload []byte, reply
 		reply(nil, remoteError(raft.ErrNotLeader))
 		return
 	}
-	question := append([]byte(nil), t.src...)
+	q := question{from: from, generation: generation, op: op, body: append([]byte(nil), t.src...)}
 	ok := n.readers.answer(func() {
 		ctx, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
-		answer, err := n.answerQuestion(ctx, r, op, question)
+		answer, err := n.answerQuestion(ctx, r, &q)
 		reply(answer, remoteError(err))
 	})
 	if !ok {
@@ -80,13 +92,13 @@ func (n *Node) serveRead(ctx context.Context, from uint32, payload []byte, reply
 }
 
 // answerQuestion answers at the leader.
-func (n *Node) answerQuestion(ctx context.Context, r *route, op readOp, question []byte) ([]byte, error) {
+func (n *Node) answerQuestion(ctx context.Context, r *route, q *question) ([]byte, error) {
 	l, err := r.lead(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t := tokenReader{src: question}
-	switch op {
+	t := tokenReader{src: q.body}
+	switch q.op {
 	case readPage:
 		user := wire.ID(t.uint())
 		h, err := parseOne(t.src, wire.TypeHistory, wire.ParseHistory)
@@ -96,39 +108,32 @@ func (n *Node) answerQuestion(ctx context.Context, r *route, op readOp, question
 		page, err := l.Page(user, h)
 		return wire.AppendPage(nil, &page), err
 	case readUsers:
-		q, err := parseOne(question, wire.TypeUsers, wire.ParseUsers)
+		u, err := parseOne(q.body, wire.TypeUsers, wire.ParseUsers)
 		if err != nil {
 			return nil, err
 		}
-		list, err := l.usersOf(q.Queries)
+		list, err := l.usersOf(u.Queries)
 		return wire.AppendUserList(nil, &wire.UserList{Users: list}), err
 	case readNames:
-		q, err := parseOne(question, wire.TypeResolve, wire.ParseResolve)
+		names, err := parseOne(q.body, wire.TypeResolve, wire.ParseResolve)
 		if err != nil {
 			return nil, err
 		}
-		list, err := l.usersNamed(q.Names)
+		list, err := l.usersNamed(names.Names)
 		return wire.AppendUserList(nil, &wire.UserList{Users: list}), err
 	case readListed:
 		user, since := wire.ID(t.uint()), t.uint()
 		shards, index, err := n.listedIn(ctx, l, user, since)
 		return appendNumbers(binary.AppendUvarint(nil, index), shards), err
-	case readChanged:
-		q, err := parseChangedQuery(question)
-		if err != nil {
-			return nil, err
-		}
-		rows, index, err := l.changed(ctx, &q)
-		return appendPlaces(nil, rows, index), err
 	case readStates:
-		q, err := parseStatesQuery(question)
+		states, err := parseStatesQuery(q.body)
 		if err != nil {
 			return nil, err
 		}
-		list, err := l.states(ctx, &q)
+		list, err := l.states(ctx, &states)
 		return appendStates(nil, list), err
 	}
-	return nil, errQuestion
+	return r.answerGroups(ctx, l, q)
 }
 
 // parseOne reads a payload that is one frame of a type.
@@ -247,10 +252,22 @@ func (n *Node) userNamed(ctx context.Context, name string) (u wire.User, ok bool
 	return list[0], true, nil
 }
 
-// userExists looks an account up.
-func (n *Node) userExists(ctx context.Context, user wire.ID) (bool, error) {
-	list, err := n.usersAt(ctx, n.routeOf(user.Slot()), []wire.UserQuery{{ID: user}})
-	return len(list) > 0, err
+// usersExist are those of users who have an account.
+func (n *Node) usersExist(ctx context.Context, users []wire.ID) (exist []wire.ID, err error) {
+	for r, users := range byRoute(n, users, wire.ID.Slot) {
+		queries := make([]wire.UserQuery, len(users))
+		for i, user := range users {
+			queries[i].ID = user
+		}
+		list, err := n.usersAt(ctx, r, queries)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			exist = append(exist, list[i].ID)
+		}
+	}
+	return exist, nil
 }
 
 func appendNumbers(dst []byte, list []uint64) []byte {

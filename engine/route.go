@@ -228,3 +228,15 @@ func (r *route) forward(sends []shard.Send, cursors []shard.Cursor) error {
 	}
 	return nil
 }
+
+// left takes groups from a loop that has no members of them any more; false while news of
+// members is on its way there.
+func (r *route) left(loop int, seen uint64, groups []wire.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	gone, ok := r.groups.Left(loop, seen, groups)
+	if ok && r.inlet != nil {
+		r.act(r.inlet.Forget(r.actions[:0], gone...))
+	}
+	return ok
+}

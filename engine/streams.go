@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"time"
 
 	"parley/engine/cluster"
@@ -109,6 +110,9 @@ func (n *Node) restart(users []wire.ID) {
 // that looked at the list before could not know of it. The row is there because of the
 // first message, so this much is sure; a page of the history says how far it reaches.
 func (n *Node) listed(l shard.ListedEffect) {
+	if l.Gone {
+		return // the message by which the user left says so
+	}
 	if n.hub == nil {
 		n.tellListed(l)
 		return
@@ -130,9 +134,37 @@ func (n *Node) tellListed(l shard.ListedEffect) {
 // it tells them of those.
 func (n *Node) attachListed() {
 	for l := range n.listings.each(n.stop) {
-		_, _ = n.routeOf(l.Conversation.Slot()).attach(l.User) // if nobody leads, the stream that opens later has the user
-		n.tellListed(l)
+		r := n.routeOf(l.Conversation.Slot())
+		_, _ = r.attach(l.User) // if nobody leads, the stream that opens later has the user
+		if l.Conversation.Kind == wire.Direct {
+			n.tellListed(l)
+		} else if !n.readers.submit(l.User, func() { n.introduceListed(r, l) }) {
+			n.listAgain(l)
+		}
 	}
+}
+
+// introduceListed makes sure that the user's sessions hear of a group from now on.
+func (n *Node) introduceListed(r *route, l shard.ListedEffect) {
+	ctx, cancel := context.WithTimeout(n.life, readTimeout)
+	defer cancel()
+	if err := n.introduceUser(ctx, r, l.User); err != nil {
+		n.listAgain(l)
+		return
+	}
+	n.tellListed(l)
+}
+
+// listPause is how long a listing waits that could not be seen to.
+const listPause = 100 * time.Millisecond
+
+// listAgain comes back to a listing later, as long as the user is here.
+func (n *Node) listAgain(l shard.ListedEffect) {
+	time.AfterFunc(listPause, func() {
+		if n.life.Err() == nil && n.sessions.Has(l.User) {
+			n.listings.add(l)
+		}
+	})
 }
 
 // announceLeading tells nodes what this one leads: one group, or all.

@@ -21,20 +21,24 @@ var errAhead = errors.New("engine: a sync token is ahead of its shard")
 
 // answerSync reads the conversations that changed since the token. The session is
 // already pushed to, so what changes while this reads reaches the client either way.
-func (n *Node) answerSync(ctx context.Context, user wire.ID, q *wire.Sync) ([]byte, error) {
+func (n *Node) answerSync(ctx context.Context, c caller, q *wire.Sync) ([]byte, error) {
 	token, err := parseSyncToken(q.Token, n.identity.Cluster, len(n.routes))
+	if err == nil && c.groups && !token.groups {
+		err = errTokenTooOld // the device did not know groups, and was told of none
+	}
 	reset := err != nil && len(q.Token) > 0
 	if err != nil {
-		token = newSyncToken(n.identity.Cluster)
+		token = newSyncToken(n.identity.Cluster, c.groups)
 	}
+	token.groups = c.groups
 	limit := int(q.Limit)
 	if limit == 0 {
 		limit = wire.SyncItemsMax
 	}
-	p := syncPage{node: n, user: user, token: token, limit: limit, previews: int(q.Previews)}
+	p := syncPage{node: n, caller: c, token: token, limit: limit, previews: int(q.Previews)}
 	rows, err := p.choose(ctx)
 	if errors.Is(err, errAhead) {
-		reset, p.token = true, newSyncToken(n.identity.Cluster)
+		reset, p.token = true, newSyncToken(n.identity.Cluster, c.groups)
 		rows, err = p.choose(ctx)
 	}
 	if err != nil {
@@ -57,8 +61,8 @@ func (n *Node) answerSync(ctx context.Context, user wire.ID, q *wire.Sync) ([]by
 // index that come first in order of activity; then only the conversations of those that
 // are first of all are read.
 type syncPage struct {
-	node     *Node
-	user     wire.ID
+	node *Node
+	caller
 	token    syncToken
 	limit    int
 	previews int
@@ -96,7 +100,7 @@ func (p *syncPage) choose(ctx context.Context) ([]syncRow, error) {
 			return nil, err
 		}
 		m := p.token.marks[shard]
-		q := changedQuery{user: p.user, mark: m, paging: p.token.paging, bound: p.token.bound, limit: p.limit + 1}
+		q := changedQuery{caller: p.caller, mark: m, paging: p.token.paging, bound: p.token.bound, limit: p.limit + 1}
 		rows, reached, position, err := n.changedIn(ctx, n.routes[shard], &q)
 		if err != nil {
 			return nil, err

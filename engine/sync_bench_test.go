@@ -113,7 +113,7 @@ func (s *syncBench) flush() {
 }
 
 func (s *syncBench) page(token []byte) wire.Conversations {
-	b, err := s.node.answerSync(context.Background(), s.user, &wire.Sync{Correlation: 1, Token: token})
+	b, err := s.node.answerSync(context.Background(), caller{user: s.user}, &wire.Sync{Correlation: 1, Token: token})
 	if err != nil {
 		s.b.Fatal(err)
 	}

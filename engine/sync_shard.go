@@ -16,7 +16,7 @@ import (
 // A changedQuery asks a shard for the conversations of a user that changed and come first
 // in order of activity, but for those that an earlier page has told.
 type changedQuery struct {
-	user   wire.ID
+	caller
 	mark   mark
 	paging bool
 	bound  place // while paging
@@ -80,6 +80,9 @@ func (n *Node) listedFor(ctx context.Context, user wire.ID, since uint64) (shard
 func (l *replica) changed(ctx context.Context, q *changedQuery) (rows []place, index uint64, err error) {
 	first := selection[place]{keep: q.limit, before: place.before}
 	index, err = l.Changed(ctx, q.user, q.mark.since, func(c shard.Changed) {
+		if c.Conversation.Kind == wire.Group && !q.groups {
+			return
+		}
 		at := place{c.Time, c.Conversation.Ref(q.user)}
 		if !q.paging || c.Index > q.mark.reached || q.bound.before(at) {
 			first.add(at)
@@ -99,6 +102,11 @@ func (n *Node) changedIn(ctx context.Context, r *route, q *changedQuery) (rows [
 		if err != nil {
 			return nil, 0, p, err
 		}
+		if q.groups {
+			if err := r.introduce(l, q.user); err != nil {
+				return nil, 0, p, err
+			}
+		}
 		rows, index, err = l.changed(ctx, q)
 		return rows, index, p, err
 	}
@@ -106,24 +114,39 @@ func (n *Node) changedIn(ctx context.Context, r *route, q *changedQuery) (rows [
 	if err != nil {
 		return nil, 0, p, err
 	}
+	if answer, err = r.introduced(p, answer); err != nil {
+		return nil, 0, p, err
+	}
 	rows, index, err = parsePlaces(answer, q.limit)
 	return rows, index, p, err
 }
 
+// Flags of a changedQuery.
+const (
+	changedPaging = 1 << iota
+	changedGroups
+	changedEnd
+)
+
 func (q *changedQuery) append(dst []byte) []byte {
-	paging := uint64(0)
+	flags := uint64(0)
 	if q.paging {
-		paging = 1
+		flags |= changedPaging
 	}
-	return appendNumbers(dst, []uint64{uint64(q.user), q.mark.since, q.mark.reached, paging,
+	if q.groups {
+		flags |= changedGroups
+	}
+	return appendNumbers(dst, []uint64{uint64(q.user), q.mark.since, q.mark.reached, flags,
 		uint64(q.bound.time), uint64(q.bound.ref), uint64(q.limit)})
 }
 
 func parseChangedQuery(src []byte) (q changedQuery, err error) {
 	t := tokenReader{src: src}
-	q = changedQuery{user: wire.ID(t.uint()), mark: mark{since: t.uint(), reached: t.uint()}, paging: t.uint() != 0,
-		bound: place{wire.Time(t.uint()), wire.Ref(t.uint())}, limit: int(t.uint())}
-	if t.bad || len(t.src) > 0 || q.limit < 1 || q.limit > wire.SyncItemsMax+1 {
+	q = changedQuery{caller: caller{user: wire.ID(t.uint())}, mark: mark{since: t.uint(), reached: t.uint()}}
+	flags := t.uint()
+	q.paging, q.groups = flags&changedPaging != 0, flags&changedGroups != 0
+	q.bound, q.limit = place{wire.Time(t.uint()), wire.Ref(t.uint())}, int(t.uint())
+	if t.bad || len(t.src) > 0 || flags >= changedEnd || q.limit < 1 || q.limit > wire.SyncItemsMax+1 {
 		return q, errQuestion
 	}
 	return q, nil

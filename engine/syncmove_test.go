@@ -32,7 +32,7 @@ func TestSyncTellsAConversationThatMovesWhileItsPageIsRead(t *testing.T) {
 	ctx := context.Background()
 	for round := range 100 {
 		oldest := ids[0]
-		first, err := n.answerSync(ctx, ada, &wire.Sync{Correlation: 1, Limit: friends - 1})
+		first, err := n.answerSync(ctx, caller{user: ada}, &wire.Sync{Correlation: 1, Limit: friends - 1})
 		page := conversations(t, first, err)
 		for _, id := range ids {
 			if !told(page, id) {
@@ -47,7 +47,7 @@ func TestSyncTellsAConversationThatMovesWhileItsPageIsRead(t *testing.T) {
 			time.Sleep(time.Duration(round%20) * 50 * time.Microsecond)
 			say(oldest)
 		}()
-		second, err := n.answerSync(ctx, ada, &wire.Sync{Correlation: 2, Limit: friends - 1, Token: page.Token})
+		second, err := n.answerSync(ctx, caller{user: ada}, &wire.Sync{Correlation: 2, Limit: friends - 1, Token: page.Token})
 		last := conversations(t, second, err)
 		a.until(wire.TypeSent)
 		if last.Flags&wire.SyncMore == 0 && !told(last, oldest) {

@@ -79,7 +79,7 @@ func (w *syncWorld) change(r *rand.Rand) {
 }
 
 func (w *syncWorld) page(token []byte, limit int) wire.Conversations {
-	b, err := w.n.answerSync(w.t.Context(), w.user, &wire.Sync{Correlation: 1, Limit: uint64(limit), Previews: 2, Token: token})
+	b, err := w.n.answerSync(w.t.Context(), caller{user: w.user}, &wire.Sync{Correlation: 1, Limit: uint64(limit), Previews: 2, Token: token})
 	return conversations(w.t, b, err)
 }
 
@@ -170,7 +170,7 @@ func TestSyncFindsShardsThatTheTokenDoesNotName(t *testing.T) {
 
 // What shards of other nodes are asked and answer survives the way, and nothing else does.
 func TestSyncQuestionsRoundTrip(t *testing.T) {
-	q := changedQuery{user: 5, mark: mark{7, 9}, paging: true, bound: place{11, 13}, limit: 513}
+	q := changedQuery{caller: caller{user: 5, groups: true}, mark: mark{7, 9}, paging: true, bound: place{11, 13}, limit: 513}
 	if got, err := parseChangedQuery(q.append(nil)); err != nil || got != q {
 		t.Errorf("%+v, %v", got, err)
 	}

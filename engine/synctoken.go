@@ -16,6 +16,7 @@ var errTokenTooOld = errors.New("engine: sync token of another time")
 const (
 	syncTokenVersion = 2
 	syncTokenPaging  = 1 << 0
+	syncTokenGroups  = 1 << 1 // it was given to a session that is told of groups
 	// syncTokenBytesMax bounds a token: 256 shards, two numbers of at most six bytes (4 trillion) each.
 	syncTokenBytesMax = 5 + router.ShardsMax/8 + router.ShardsMax*2*6 + 16
 )
@@ -39,6 +40,7 @@ type mark struct {
 type syncToken struct {
 	cluster uint64
 	marks   map[int]mark
+	groups  bool
 	paging  bool
 	bound   place
 }
@@ -57,14 +59,17 @@ func (p place) before(q place) bool {
 	return p.ref > q.ref
 }
 
-func newSyncToken(cluster uint64) syncToken {
-	return syncToken{cluster: cluster, marks: make(map[int]mark)}
+func newSyncToken(cluster uint64, groups bool) syncToken {
+	return syncToken{cluster: cluster, groups: groups, marks: make(map[int]mark)}
 }
 
 func (t *syncToken) append(dst []byte) []byte {
 	flags := byte(0)
 	if t.paging {
 		flags |= syncTokenPaging
+	}
+	if t.groups {
+		flags |= syncTokenGroups
 	}
 	dst = append(dst, syncTokenVersion, flags)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(t.cluster))
@@ -92,7 +97,7 @@ func (t *syncToken) append(dst []byte) []byte {
 
 // parseSyncToken reads a token of a cluster with so many shards.
 func parseSyncToken(src []byte, cluster uint64, shards int) (t syncToken, err error) {
-	if len(src) < 5 || src[0] != syncTokenVersion || src[1]&^syncTokenPaging != 0 || binary.LittleEndian.Uint16(src[2:]) != uint16(cluster) {
+	if len(src) < 5 || src[0] != syncTokenVersion || src[1]&^(syncTokenPaging|syncTokenGroups) != 0 || binary.LittleEndian.Uint16(src[2:]) != uint16(cluster) {
 		return t, errTokenTooOld
 	}
 	bytes := int(src[4])
@@ -100,7 +105,8 @@ func parseSyncToken(src []byte, cluster uint64, shards int) (t syncToken, err er
 		return t, errTokenTooOld
 	}
 	bitmap, r := src[5:5+bytes], tokenReader{src: src[5+bytes:]}
-	t = syncToken{cluster: cluster, marks: make(map[int]mark), paging: src[1]&syncTokenPaging != 0}
+	t = syncToken{cluster: cluster, marks: make(map[int]mark), paging: src[1]&syncTokenPaging != 0,
+		groups: src[1]&syncTokenGroups != 0}
 	for shard := range bytes * 8 {
 		if bitmap[shard/8]&(1<<(shard%8)) == 0 {
 			continue

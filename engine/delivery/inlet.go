@@ -449,7 +449,7 @@ func (i *Inlet) Position() (p Position, ok bool) {
 // frames that introduced users were sent before it on the same link. If one of them is
 // missing, the user would hear nothing of some groups.
 func (i *Inlet) Introduced(p Position, number uint64) bool {
-	return i.source == sourceRemote && i.generation == p.Generation && i.introduced >= number
+	return number == 0 || i.source == sourceRemote && i.generation == p.Generation && i.introduced >= number
 }
 
 // Here reports whether this node's replica takes what its sessions send.

@@ -13,8 +13,8 @@ const introduceTries = 8
 
 // Introduce tells an edge, on its stream, of which groups users of it are members: what is
 // told from there on is theirs. A read for them comes after it, so that nothing lies
-// between, and its answer brings the number: see Inlet.Introduced. Users who have gone
-// meanwhile are left out. read gives the memberships of users as of an index, from a
+// between, and its answer brings the number, 0 if there was nothing to tell: see
+// Inlet.Introduced. Users who have gone meanwhile are left out. read gives the memberships of users as of an index, from a
 // replica that has applied all that the edge may have heard of; it may take its time.
 //
 // It says no where Reached would.
@@ -44,7 +44,10 @@ func (o *Outlet) introduceAt(node uint32, generation uint64, memberships []shard
 	if index < o.ended || index < s.began {
 		return 0, false, true
 	}
-	o.introduce(s, memberships, index)
+	before := s.introduced
+	if o.introduce(s, memberships, index); s.introduced == before {
+		return 0, !s.broken, false
+	}
 	return s.introduced, !s.broken, false
 }
 

@@ -25,10 +25,17 @@ type Session struct {
 	Epoch  uint64 // names the client's outbox
 	// typing is the second of the last TYPING that was passed on, to pass on few.
 	typing           uint32
-	HeartbeatSeconds uint16
+	HeartbeatSeconds uint8 // at most wire.HeartbeatSecondsMax, which fits
+	Features         uint8 // bits that both sides understand
 	State            State
 	Reads            uint8 // requests that wait for the disk
 }
+
+// Features are the bits that this server understands.
+const Features = wire.FeatureGroups
+
+// Groups reports whether the session is told of groups and may ask about them.
+func (s *Session) Groups() bool { return s.Features&wire.FeatureGroups != 0 }
 
 // An Identity is who a credential speaks for.
 type Identity struct {
@@ -57,10 +64,11 @@ const (
 	Reply   Kind = iota // write Frames to this session
 	Greeted             // HELLO was good: this device's other session is replaced
 	Send                // queue Send
+	Change              // queue Change, which makes or changes a group
 	Cursor              // queue Cursor
 	Typing              // tell the user that Ref names
 	Sync                // answer Request, a *wire.Sync; pushes begin now
-	Read                // answer Request: *wire.History, *wire.Users or *wire.Resolve
+	Read                // answer Request: *wire.History, *wire.Users, *wire.Resolve, *wire.Members or *wire.GroupInfo
 	Close               // close with Code and Reason, after what is written
 )
 
@@ -73,6 +81,7 @@ type Action struct {
 	Reason  string
 	Frames  []byte
 	Send    wire.Send
+	Change  wire.GroupChange
 	Cursor  wire.Cursor
 	Request any
 }
@@ -111,8 +120,12 @@ func (s *Session) frame(f wire.Frame, host Host, out []Action) []Action {
 		return s.typed(f, host, out)
 	case wire.TypeSync:
 		return s.sync(f, out)
-	case wire.TypeHistory, wire.TypeUsers, wire.TypeResolve:
+	case wire.TypeHistory, wire.TypeUsers, wire.TypeResolve, wire.TypeMembers, wire.TypeGroupInfo:
 		return s.read(f, out)
+	case wire.TypeGroup:
+		return s.change(f, out)
+	case wire.TypeJoin:
+		return s.join(f, out)
 	}
 	return s.unknown(f, out)
 }
@@ -135,7 +148,7 @@ func (s *Session) hello(f wire.Frame, host Host, out []Action) []Action {
 func (s *Session) welcome(h *wire.Hello, id Identity, host Host, out []Action) []Action {
 	s.User, s.Device, s.Epoch = id.User, id.Device, h.OutboxEpoch
 	s.State = Open
-	s.HeartbeatSeconds = heartbeat(h.HeartbeatSeconds)
+	s.HeartbeatSeconds, s.Features = heartbeat(h.HeartbeatSeconds), uint8(h.Features&Features)
 	var ticket []byte
 	var seconds uint64
 	if h.Kind == wire.CredentialToken {
@@ -143,17 +156,17 @@ func (s *Session) welcome(h *wire.Hello, id Identity, host Host, out []Action) [
 		ticket, seconds = host.AppendTicket(nil, id)
 	}
 	w := wire.Welcome{User: id.User, Device: id.Device, HeartbeatSeconds: uint64(s.HeartbeatSeconds), Time: host.Now(),
-		ClusterEpoch: host.ClusterEpoch(), TicketSeconds: seconds, Ticket: ticket}
+		Features: uint64(s.Features), ClusterEpoch: host.ClusterEpoch(), TicketSeconds: seconds, Ticket: ticket}
 	out = append(out, Action{Kind: Greeted})
 	return reply(out, wire.AppendWelcome(nil, &w))
 }
 
 // heartbeat grants a wish within the limits; no wish gets what browsers need.
-func heartbeat(wish uint64) uint16 {
+func heartbeat(wish uint64) uint8 {
 	if wish == 0 {
 		return HeartbeatSecondsDefault
 	}
-	return uint16(min(max(wish, wire.HeartbeatSecondsMin), wire.HeartbeatSecondsMax))
+	return uint8(min(max(wish, wire.HeartbeatSecondsMin), wire.HeartbeatSecondsMax))
 }
 
 // IdleSeconds is how long the session may send nothing before it is closed.
@@ -170,10 +183,35 @@ func (s *Session) send(f wire.Frame, out []Action) []Action {
 		return failure(out, m.Correlation, wire.CodeBodyTooLarge, 0, "")
 	case len(m.Content.Bytes) == 0:
 		return failure(out, m.Correlation, wire.CodeMalformed, 0, "a message needs a content")
-	case m.Ref.Group():
+	case m.Ref.Group() && !s.Groups():
 		return failure(out, m.Correlation, wire.CodeNotMember, 0, "")
 	}
 	return append(out, Action{Kind: Send, Send: m})
+}
+
+// noGroups is what a session is told that asks about groups and has not said that it
+// knows what they are.
+const noGroups = "groups are feature bit 1 of HELLO"
+
+// change passes on what makes or changes a group.
+func (s *Session) change(f wire.Frame, out []Action) []Action {
+	g, err := wire.ParseGroupChange(f)
+	switch {
+	case err != nil:
+		return s.malformed(out, err)
+	case !s.Groups():
+		return failure(out, g.Correlation, wire.CodeUnsupported, 0, noGroups)
+	}
+	return append(out, Action{Kind: Change, Change: g})
+}
+
+// join refuses: no group has a link yet.
+func (s *Session) join(f wire.Frame, out []Action) []Action {
+	j, err := wire.ParseJoin(f)
+	if err != nil {
+		return s.malformed(out, err)
+	}
+	return failure(out, j.Correlation, wire.CodeUnsupported, 0, "groups have no links yet")
 }
 
 func (s *Session) cursor(f wire.Frame, out []Action) []Action {
@@ -181,7 +219,7 @@ func (s *Session) cursor(f wire.Frame, out []Action) []Action {
 	switch {
 	case err != nil:
 		return s.malformed(out, err)
-	case c.Ref.Group():
+	case c.Ref.Group() && !s.Groups():
 		return failure(out, 0, wire.CodeNotMember, 0, "CURSOR in a group that is not yours")
 	case c.Position == 0:
 		return out
@@ -222,8 +260,15 @@ func (s *Session) read(f wire.Frame, out []Action) []Action {
 	if err != nil {
 		return s.malformed(out, err)
 	}
-	if h, ok := request.(*wire.History); ok && h.Ref.Group() {
-		return failure(out, correlation, wire.CodeNotMember, 0, "")
+	if !s.Groups() {
+		switch q := request.(type) {
+		case *wire.History:
+			if q.Ref.Group() {
+				return failure(out, correlation, wire.CodeNotMember, 0, "")
+			}
+		case *wire.Members, *wire.GroupInfo:
+			return failure(out, correlation, wire.CodeUnsupported, 0, noGroups)
+		}
 	}
 	if s.Reads >= wire.RequestsMax {
 		return failure(out, correlation, wire.CodeOverloaded, readRetryMS, "too many requests at once")
@@ -240,6 +285,12 @@ func parseRead(f wire.Frame) (request any, correlation uint64, err error) {
 	case wire.TypeUsers:
 		u, err := wire.ParseUsers(f)
 		return &u, u.Correlation, err
+	case wire.TypeMembers:
+		m, err := wire.ParseMembers(f)
+		return &m, m.Correlation, err
+	case wire.TypeGroupInfo:
+		g, err := wire.ParseGroupInfo(f)
+		return &g, g.Correlation, err
 	default:
 		r, err := wire.ParseResolve(f)
 		return &r, r.Correlation, err

@@ -122,7 +122,8 @@ func frameOf(t *testing.T, name, rest string) []byte {
 	switch name {
 	case "hello":
 		h := wire.Hello{Version: max(1, n("version")), HeartbeatSeconds: n("heartbeat"), OutboxEpoch: n("epoch"),
-			Kind: wire.CredentialKind(n("kind")), Credential: []byte(field["credential"]), Flags: n("flags")}
+			Kind: wire.CredentialKind(n("kind")), Credential: []byte(field["credential"]), Flags: n("flags"),
+			Features: n("features")}
 		return wire.AppendHello(nil, &h)
 	case "send":
 		content := wire.Content{Bytes: []byte(strings.Repeat("x", int(n("size"))))}
@@ -141,6 +142,18 @@ func frameOf(t *testing.T, name, rest string) []byte {
 		return wire.AppendUsers(nil, &wire.Users{Correlation: n("correlation"), Queries: []wire.UserQuery{{ID: 8}}})
 	case "resolve":
 		return wire.AppendResolve(nil, &wire.Resolve{Correlation: n("correlation"), Names: []string{"bob"}})
+	case "group":
+		event := wire.Event{Kind: wire.EventKind(n("event")), Text: field["text"]}
+		for _, user := range strings.FieldsFunc(field["users"], func(r rune) bool { return r == ',' }) {
+			event.Users = append(event.Users, wire.ID(number(t, user)))
+		}
+		return wire.AppendGroupChange(nil, &wire.GroupChange{Correlation: n("correlation"), Ref: ref, Counter: n("counter"), Event: wire.AppendEvent(nil, &event)})
+	case "members":
+		return wire.AppendMembers(nil, &wire.Members{Correlation: n("correlation"), Ref: ref, Limit: n("limit")})
+	case "group_info":
+		return wire.AppendGroupInfo(nil, &wire.GroupInfo{Correlation: n("correlation"), Ref: ref})
+	case "join":
+		return wire.AppendJoin(nil, &wire.Join{Correlation: n("correlation"), Ref: ref, Secret: make([]byte, wire.LinkSecretBytesMax)})
 	case "welcome":
 		return wire.AppendWelcome(nil, &wire.Welcome{User: 1, Device: 1})
 	case "raw":
@@ -155,7 +168,7 @@ func frameOf(t *testing.T, name, rest string) []byte {
 }
 
 var kindNames = map[Kind]string{Reply: "reply", Greeted: "greeted", Send: "send", Cursor: "cursor", Typing: "typing",
-	Sync: "sync", Read: "read", Close: "close"}
+	Sync: "sync", Read: "read", Close: "close", Change: "change"}
 
 func describe(t *testing.T, a *Action) string {
 	switch a.Kind {
@@ -167,6 +180,8 @@ func describe(t *testing.T, a *Action) string {
 		return "reply " + describeReply(t, f)
 	case Send:
 		return fmt.Sprintf("send correlation=%d ref=%d counter=%d size=%d", a.Send.Correlation, a.Send.Ref, a.Send.Counter, len(a.Send.Content.Bytes))
+	case Change:
+		return fmt.Sprintf("change correlation=%d ref=%d counter=%d event=%x", a.Change.Correlation, a.Change.Ref, a.Change.Counter, a.Change.Event)
 	case Cursor:
 		return fmt.Sprintf("cursor ref=%d position=%d kind=%d", a.Cursor.Ref, a.Cursor.Position, a.Cursor.Kind)
 	case Typing:
@@ -192,7 +207,11 @@ func describeReply(t *testing.T, f wire.Frame) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprintf("WELCOME user=%d device=%d heartbeat=%d epoch=%d ticket=%s/%d", w.User, w.Device, w.HeartbeatSeconds, w.ClusterEpoch, w.Ticket, w.TicketSeconds)
+		features := ""
+		if w.Features != 0 {
+			features = fmt.Sprintf(" features=%d", w.Features)
+		}
+		return fmt.Sprintf("WELCOME user=%d device=%d heartbeat=%d epoch=%d ticket=%s/%d%s", w.User, w.Device, w.HeartbeatSeconds, w.ClusterEpoch, w.Ticket, w.TicketSeconds, features)
 	}
 	return f.Type.String()
 }
