@@ -190,6 +190,15 @@ func (r *reader) ref() Ref {
 	return ref
 }
 
+// groupRef reads a reference that must name a group.
+func (r *reader) groupRef() Ref {
+	ref := r.ref()
+	if r.err == nil && !ref.Group() {
+		r.fail(ErrMalformed)
+	}
+	return ref
+}
+
 // rest takes everything that is left.
 func (r *reader) rest() []byte {
 	b := r.src

@@ -6,8 +6,8 @@ import "unicode/utf8"
 // the message (else: a placeholder), even ones may be skipped.
 type Tag uint64
 
-// The tags of version 1. Only TagReplyTo has a meaning yet; a server carries the others
-// as they are. PROTOCOL.md says what each is reserved for.
+// The tags of version 1. TagReplyTo has a meaning, and so has TagClass of an event; a
+// server carries the others as they are. PROTOCOL.md says what each is reserved for.
 const (
 	TagClass    Tag = 1
 	TagReplyTo  Tag = 2

@@ -206,6 +206,36 @@ func TestDocumentListsEveryCode(t *testing.T) {
 	}
 }
 
+func TestDocumentListsEveryEventAndRole(t *testing.T) {
+	text := readDocument(t)
+	seen := map[string]bool{}
+	for _, row := range rows(section(t, text, "### Changes are messages"), 5) {
+		n, err := strconv.Atoi(row[0])
+		if err != nil {
+			continue
+		}
+		kind := EventKind(n)
+		least, most := kind.users()
+		users := map[bool]string{true: fmt.Sprintf("users (%d)", most), false: fmt.Sprintf("users (%d to %d)", least, most)}[least == most]
+		if row[1] != kind.String() || (most > 0) != strings.Contains(row[2], users) ||
+			kind.hasFlags() != strings.Contains(row[2], "flags") || (kind == EventRole) != strings.HasPrefix(row[2], "role") {
+			t.Errorf("%v; the code says %v of %s", row, kind, users)
+		}
+		seen[row[1]] = true
+	}
+	for _, kind := range eventKinds {
+		if !seen[kind.String()] {
+			t.Errorf("%v is not in the table", kind)
+		}
+	}
+	part := section(t, text, "### Flags and roles")
+	for role := RoleReader; role <= RoleOwner; role++ {
+		if !strings.Contains(part, fmt.Sprintf("\n| %d | %v |", role, role)) {
+			t.Errorf("%v is not in the table", role)
+		}
+	}
+}
+
 func TestDocumentListsEveryLimit(t *testing.T) {
 	documented := map[string]string{}
 	for _, row := range rows(section(t, readDocument(t), "## 16 Limits"), 4) {

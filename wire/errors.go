@@ -57,7 +57,8 @@ var codeNames = map[Code]string{
 	CodeUnsupportedVersion: "UNSUPPORTED_VERSION", CodeUnknownUser: "UNKNOWN_USER", CodeNotMember: "NOT_MEMBER",
 	CodeBadCursor: "BAD_CURSOR", CodeReused: "REUSED", CodeBodyTooLarge: "BODY_TOO_LARGE",
 	CodeUnknownOutcome: "UNKNOWN_OUTCOME", CodeReplaced: "REPLACED", CodeUnsupported: "UNSUPPORTED",
-	CodeForbidden: "FORBIDDEN", CodeGroupFull: "GROUP_FULL", CodeLastOwner: "LAST_OWNER", CodeBanned: "BANNED", CodeGone: "GONE", CodeBlocked: "BLOCKED",
+	CodeForbidden: "FORBIDDEN", CodeGroupFull: "GROUP_FULL", CodeLastOwner: "LAST_OWNER", CodeBanned: "BANNED",
+	CodeGone: "GONE", CodeBlocked: "BLOCKED",
 	CodeUnauthenticated: "UNAUTHENTICATED", CodeTokenExpired: "TOKEN_EXPIRED",
 }
 

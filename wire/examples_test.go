@@ -94,6 +94,11 @@ var examples = []example{
 		{Ref: DirectRef(1)},
 		{Ref: GroupRef(lastID), Head: 2, Revision: 2, Delivered: 2, Read: 2, Extensions: "\x02\x01\x07", Preview: &Preview{Author: 1, Content: Text("hi")}},
 	}, Token: []byte("opaque")}},
+	{"conversations that are groups", TypeConversations, Conversations{Correlation: 1, Items: []ConversationState{
+		{Ref: GroupRef(friends), Head: 1000, Revision: 1000, Time: noon, Unread: 1, Delivered: 1000, Read: 999, Extensions: itemExamples[0].Block(),
+			Preview: &Preview{Author: bob, Content: EventContent(AppendEvent(nil, &eventExamples[2]))}},
+		{Ref: GroupRef(lastID), Head: 20, Revision: 20, Time: noon - 1, Extensions: itemExamples[2].Block()},
+	}, Token: []byte("opaque")}},
 	{"history forward from the beginning", TypeHistory, History{Correlation: 4, Ref: DirectRef(bob)}},
 	{"history backward from the end", TypeHistory, History{Correlation: 4, Ref: DirectRef(bob), Mode: HistoryBackward, Limit: 50}},
 	{"history around a message", TypeHistory, History{Correlation: 4, Ref: GroupRef(friends), Mode: HistoryAround, Sequence: 1000, Limit: HistoryMessagesMax}},
@@ -115,12 +120,14 @@ var examples = []example{
 	{"add members", TypeGroup, GroupChange{Correlation: 8, Ref: GroupRef(friends), Counter: 2, Event: AppendEvent(nil, &eventExamples[6])}},
 	{"make a member a moderator", TypeGroup, GroupChange{Correlation: 8, Ref: GroupRef(friends), Counter: 3, Event: AppendEvent(nil, &eventExamples[11])}},
 	{"leave a group", TypeGroup, GroupChange{Correlation: 8, Ref: GroupRef(lastID), Counter: NumberMax, Event: AppendEvent(nil, &eventExamples[10])}},
+	{"hand a group over", TypeGroup, GroupChange{Correlation: 8, Ref: GroupRef(friends), Counter: 4, Event: AppendEvent(nil, &eventExamples[12])}},
+	{"let people join by a link", TypeGroup, GroupChange{Correlation: 8, Ref: GroupRef(friends), Counter: 5, Event: AppendEvent(nil, &eventExamples[14])}},
 	{"message that says who was added", TypeMessage, Message{Ref: GroupRef(friends), Sequence: 2, Author: alice, Revision: 2, Time: noon,
 		Content: EventContent(AppendEvent(nil, &eventExamples[6]))}},
 	{"members from the beginning", TypeMembers, Members{Correlation: 9, Ref: GroupRef(friends)}},
 	{"who has read a message", TypeMembers, Members{Correlation: 9, Ref: GroupRef(friends), After: alice, Limit: MembersMax, Position: 1000}},
 	{"member list", TypeMemberList, MemberList{Correlation: 9, Flags: MembersMore, Total: 250, Members: []Member{
-		{User: alice, Role: RoleOwner, From: 1, Delivered: 1000, DeliveredTime: noon, Read: 998, ReadTime: noon + 5},
+		{User: alice, Role: RoleOwner, From: 1, Delivered: 1000, DeliveredTime: noon, Read: 998, ReadTime: noon + 5, ReadBy: true},
 		{User: bob, Role: RoleMember, From: 17},
 	}}},
 	{"member list, nobody", TypeMemberList, MemberList{Correlation: 9}},
@@ -133,6 +140,13 @@ var examples = []example{
 		Description: repeated("d", DescriptionBytesMax), Picture: repeated("p", PictureBytesMax)}},
 	{"created", TypeCreated, Created{Correlation: 7, Ref: GroupRef(friends), Sequence: 1, Time: noon}},
 	{"join", TypeJoin, Join{Correlation: 11, Ref: GroupRef(friends), Secret: []byte(repeated("\xa5", LinkSecretBytesMax))}},
+}
+
+// itemExamples are what lists say of groups: in one, one's membership has ended.
+var itemExamples = []GroupItem{
+	{Settings: 1, Members: 25, Role: RoleModerator, From: 17, Title: "Friends"},
+	{Members: GroupMembersMax, Role: RoleOwner, From: 1},
+	{From: 17, Title: "Friends"},
 }
 
 // eventExamples are one event of each kind; of the first, two.
@@ -151,4 +165,6 @@ var eventExamples = []Event{
 	{Kind: EventRole, Role: RoleModerator, Users: []ID{bob}},
 	{Kind: EventOwner, Users: []ID{bob}},
 	{Kind: EventJoined},
+	{Kind: EventLink, Hash: HashOfSecret([]byte(repeated("\xa5", LinkSecretBytesMax))), Expires: noon, Uses: 50},
+	{Kind: EventUnlink},
 }

@@ -60,6 +60,10 @@ func render(v reflect.Value) any {
 			items = append(items, render(v.Index(i)))
 		}
 		return items
+	case reflect.Array:
+		b := make([]byte, v.Len())
+		reflect.Copy(reflect.ValueOf(b), v)
+		return hex.EncodeToString(b)
 	case reflect.Struct:
 		fields := map[string]any{}
 		for i := range v.NumField() {
@@ -93,6 +97,12 @@ func fill(v reflect.Value, x any) error {
 		return fill(v.Elem(), x)
 	case reflect.Slice:
 		return fillSlice(v, x)
+	case reflect.Array:
+		b, err := hex.DecodeString(x.(string))
+		if err != nil || len(b) != v.Len() {
+			return fmt.Errorf("%v is not %d bytes: %w", x, v.Len(), err)
+		}
+		reflect.Copy(v, reflect.ValueOf(b))
 	case reflect.Struct:
 		fields := x.(map[string]any)
 		if len(fields) != v.NumField() {

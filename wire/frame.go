@@ -7,8 +7,9 @@ import "errors"
 type Type uint8
 
 // The frame types of version 1; C is sent by clients, S by servers. Reserved are 7 and 9
-// for the session, 37 to 47 for changes, 65 to 71 for media, 73 to 87 for end-to-end encryption, 88 to 95 for presence, and 126 and 127 for types beyond
-// seven bits; PROTOCOL.md says what each is meant for.
+// for the session, 37 to 47 for changes, 65 to 71 for media, 73 to 87 for end-to-end
+// encryption, 88 to 95 for presence, and 126 and 127 for types beyond seven bits;
+// PROTOCOL.md says what each is meant for.
 const (
 	TypeHello         Type = 1  // C
 	TypeWelcome       Type = 3  // S

@@ -52,6 +52,8 @@ func ParseGroupChange(f Frame) (g GroupChange, err error) {
 		return g, ErrMalformed
 	case (event.Kind == EventCreate) != (g.Ref.ID() == 0) || event.Kind == EventJoined:
 		return g, ErrMalformed
+	case event.Flags >= groupFlagsEnd:
+		return g, ErrLimit
 	}
 	return g, nil
 }
@@ -77,7 +79,7 @@ func AppendCreated(dst []byte, c *Created) []byte {
 // ParseCreated reads a CREATED frame.
 func ParseCreated(f Frame) (c Created, err error) {
 	r := f.fields()
-	c = Created{Correlation: r.uint(), Ref: r.ref(), Sequence: r.uint(), Time: Time(r.uint())}
+	c = Created{Correlation: r.uint(), Ref: r.groupRef(), Sequence: r.uint(), Time: Time(r.uint())}
 	return c, r.end()
 }
 
@@ -104,29 +106,28 @@ func AppendMembers(dst []byte, m *Members) []byte {
 // ParseMembers reads a MEMBERS frame.
 func ParseMembers(f Frame) (m Members, err error) {
 	r := f.fields()
-	m = Members{Correlation: r.uint(), Ref: r.ref(), After: ID(r.upTo(1<<IDBits - 1)), Limit: r.upTo(MembersMax), Position: r.uint()}
-	if r.err == nil && !m.Ref.Group() {
-		r.fail(ErrMalformed)
-	}
+	m = Members{Correlation: r.uint(), Ref: r.groupRef(), After: ID(r.upTo(1<<IDBits - 1)), Limit: r.upTo(MembersMax), Position: r.uint()}
 	return m, r.end()
 }
 
 // Flags of MEMBER_LIST.
 const (
 	// MembersMore says that another page follows.
-	MembersMore   = 1 << 0
-	memberListEnd = 1 << 1
+	MembersMore = 1 << 0
 )
 
-// A Member is one item of MEMBER_LIST.
+// A Member is one item of MEMBER_LIST. Its times are those of its cursors, or those at
+// which they passed the position that was asked for; 0: not yet, or no longer known.
 type Member struct {
 	User          ID
-	Role          Role
 	From          uint64 // first sequence that the member sees
 	Delivered     uint64
-	DeliveredTime Time // of the cursor, or at which it passed the position asked for; 0: not yet, or not known
+	DeliveredTime Time
 	Read          uint64
 	ReadTime      Time
+	Role          Role
+	DeliveredBy   bool // DeliveredTime is not the moment, but one at which it had happened
+	ReadBy        bool // the same of ReadTime
 }
 
 // memberBytesMin is the shortest item: seven numbers.
@@ -153,25 +154,47 @@ func AppendMemberList(dst []byte, l *MemberList) []byte {
 		dst = appendUvarint(dst, uint64(m.Role))
 		dst = appendUvarint(dst, m.From)
 		dst = appendUvarint(dst, m.Delivered)
-		dst = appendUvarint(dst, uint64(m.DeliveredTime))
+		dst = appendMoment(dst, m.DeliveredTime, m.DeliveredBy)
 		dst = appendUvarint(dst, m.Read)
-		dst = appendUvarint(dst, uint64(m.ReadTime))
+		dst = appendMoment(dst, m.ReadTime, m.ReadBy)
 	}
 	return closeFrame(dst, start)
+}
+
+// appendMoment appends a time and whether it is only known to be no earlier, as one
+// number.
+func appendMoment(dst []byte, t Time, by bool) []byte {
+	n := uint64(t) << 1
+	if by {
+		n |= 1
+	}
+	return appendUvarint(dst, n)
+}
+
+func (r *reader) moment() (t Time, by bool) {
+	n := r.uint()
+	if n == 1 {
+		r.fail(ErrMalformed) // by no time
+	}
+	return Time(n >> 1), n&1 == 1
 }
 
 // ParseMemberList reads a MEMBER_LIST frame.
 func ParseMemberList(f Frame) (l MemberList, err error) {
 	r := f.fields()
-	l.Correlation, l.Flags, l.Total = r.uint(), r.upTo(memberListEnd-1), r.uint()
+	l.Correlation, l.Flags, l.Total = r.uint(), r.uint(), r.uint()
 	n := r.count(MembersMax, memberBytesMin)
 	l.Members = room[Member](n)
 	for range n {
 		if r.err != nil {
 			break
 		}
-		l.Members = append(l.Members, Member{User: r.id(), Role: Role(r.upTo(uint64(RoleOwner))), From: r.uint(),
-			Delivered: r.uint(), DeliveredTime: Time(r.uint()), Read: r.uint(), ReadTime: Time(r.uint())})
+		m := Member{User: r.id(), Role: Role(r.upTo(uint64(RoleOwner))), From: r.uint()}
+		m.Delivered = r.uint()
+		m.DeliveredTime, m.DeliveredBy = r.moment()
+		m.Read = r.uint()
+		m.ReadTime, m.ReadBy = r.moment()
+		l.Members = append(l.Members, m)
 	}
 	return l, r.end()
 }
@@ -199,7 +222,7 @@ func AppendCounts(dst []byte, c *Counts) []byte {
 // ParseCounts reads a COUNTS frame.
 func ParseCounts(f Frame) (c Counts, err error) {
 	r := f.fields()
-	c = Counts{Ref: r.ref(), Position: r.uint(), Delivered: r.uint(), Read: r.uint(), Of: r.uint()}
+	c = Counts{Ref: r.groupRef(), Position: r.uint(), Delivered: r.uint(), Read: r.uint(), Of: r.uint()}
 	return c, r.end()
 }
 
@@ -220,10 +243,7 @@ func AppendGroupInfo(dst []byte, g *GroupInfo) []byte {
 // ParseGroupInfo reads a GROUP_INFO frame.
 func ParseGroupInfo(f Frame) (g GroupInfo, err error) {
 	r := f.fields()
-	g = GroupInfo{Correlation: r.uint(), Ref: r.ref()}
-	if r.err == nil && !g.Ref.Group() {
-		r.fail(ErrMalformed)
-	}
+	g = GroupInfo{Correlation: r.uint(), Ref: r.groupRef()}
 	return g, r.end()
 }
 
@@ -262,7 +282,7 @@ func AppendGroupState(dst []byte, g *GroupState) []byte {
 // ParseGroupState reads a GROUP_STATE frame.
 func ParseGroupState(f Frame) (g GroupState, err error) {
 	r := f.fields()
-	g = GroupState{Correlation: r.uint(), Ref: r.ref(), Flags: r.upTo(groupFlagsEnd - 1), Members: r.uint(),
+	g = GroupState{Correlation: r.uint(), Ref: r.groupRef(), Flags: r.uint(), Members: r.uint(),
 		Role: Role(r.upTo(uint64(RoleOwner))), From: r.uint(), Version: r.uint(), Created: Time(r.uint()),
 		Title: string(r.bytes(TitleBytesMax)), Description: string(r.bytes(DescriptionBytesMax)), Picture: string(r.bytes(PictureBytesMax))}
 	return g, r.end()
@@ -287,10 +307,7 @@ func AppendJoin(dst []byte, j *Join) []byte {
 // ParseJoin reads a JOIN frame; the secret aliases it.
 func ParseJoin(f Frame) (j Join, err error) {
 	r := f.fields()
-	j = Join{Correlation: r.uint(), Ref: r.ref()}
-	if r.err == nil && !j.Ref.Group() {
-		r.fail(ErrMalformed)
-	}
+	j = Join{Correlation: r.uint(), Ref: r.groupRef()}
 	j.Secret = r.take(LinkSecretBytesMax)
 	return j, r.end()
 }
@@ -312,20 +329,38 @@ const (
 	itemTitle    Tag = 8
 )
 
-// Block is the extension block of an item; what is zero is left out, the role apart.
+// groupItemBytesMax bounds the block: four tags with their lengths, four numbers, the title.
+const groupItemBytesMax = 4*2 + 1 + 3*8 + 1 + TitleBytesMax
+
+// Block is the extension block of an item; what is zero is left out, the role apart. It
+// allocates the block alone: a sync of a thousand groups makes a thousand.
 func (g *GroupItem) Block() string {
-	var block []byte
+	var room [groupItemBytesMax]byte
+	block := room[:0]
 	if g.Settings != 0 {
-		block = AppendExtension(block, itemSettings, appendUvarint(nil, g.Settings))
+		block = appendNumbers(block, itemSettings, g.Settings)
 	}
 	if g.Members != 0 {
-		block = AppendExtension(block, itemMembers, appendUvarint(nil, g.Members))
+		block = appendNumbers(block, itemMembers, g.Members)
 	}
-	block = AppendExtension(block, itemRole, appendUvarint(appendUvarint(nil, uint64(g.Role)), g.From))
+	block = appendNumbers(block, itemRole, uint64(g.Role), g.From)
 	if g.Title != "" {
-		block = AppendExtension(block, itemTitle, []byte(g.Title))
+		block = appendBytes(appendUvarint(block, uint64(itemTitle)), g.Title)
 	}
 	return string(block)
+}
+
+// appendNumbers adds an extension of numbers to a block.
+func appendNumbers(block []byte, tag Tag, numbers ...uint64) []byte {
+	size := 0
+	for _, n := range numbers {
+		size += sizeUvarint(n)
+	}
+	block = appendUvarint(appendUvarint(block, uint64(tag)), uint64(size))
+	for _, n := range numbers {
+		block = appendUvarint(block, n)
+	}
+	return block
 }
 
 // ParseGroupItem reads such a block; other tags are passed over.

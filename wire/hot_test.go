@@ -13,6 +13,7 @@ var (
 	hotReceipt = Receipt{Ref: DirectRef(bob), Position: 1000, Kind: Read, Time: noon}
 	hotHead    = Head{Ref: DirectRef(bob), Sequence: 1000, Revision: 1000}
 	hotTyping  = Typing{Ref: DirectRef(bob)}
+	hotCounts  = Counts{Ref: GroupRef(friends), Position: 1000, Delivered: 900, Read: 800, Of: 999}
 )
 
 // A hotFrame appends a frame to a buffer, and reads it back without keeping it.
@@ -30,6 +31,7 @@ var hotFrames = []hotFrame{
 	{"RECEIPT", func(b []byte) []byte { return AppendReceipt(b, &hotReceipt) }, func(f Frame) error { _, err := ParseReceipt(f); return err }},
 	{"HEAD", func(b []byte) []byte { return AppendHead(b, &hotHead) }, func(f Frame) error { _, err := ParseHead(f); return err }},
 	{"TYPING", func(b []byte) []byte { return AppendTyping(b, &hotTyping) }, func(f Frame) error { _, err := ParseTyping(f); return err }},
+	{"COUNTS", func(b []byte) []byte { return AppendCounts(b, &hotCounts) }, func(f Frame) error { _, err := ParseCounts(f); return err }},
 	{"PING", AppendPing, ParseEmpty},
 	{"PONG", AppendPong, ParseEmpty},
 }
@@ -53,6 +55,18 @@ func TestHotFramesAllocateNothing(t *testing.T) {
 	}
 }
 
+// A page of members is filled by its least: a receiver makes room once, for what is there.
+func TestAMemberListAllocatesItsMembersAlone(t *testing.T) {
+	l := MemberList{Members: make([]Member, MembersMax)}
+	for i := range l.Members {
+		l.Members[i] = Member{User: lastID - ID(i), Role: RoleMember, From: 1000, Delivered: 1000, DeliveredTime: noon, Read: 990, ReadTime: noon, ReadBy: true}
+	}
+	f := mustFrame(t, AppendMemberList(nil, &l))
+	if n := testing.AllocsPerRun(100, func() { _, _ = ParseMemberList(f) }); n != 1 {
+		t.Errorf("%.0f allocations", n)
+	}
+}
+
 func TestExtendedContentsAllocateNothing(t *testing.T) {
 	send := Send{Correlation: 1, Ref: DirectRef(bob), Counter: 1, Content: replyTo}
 	buffer := make([]byte, 0, 1024)
@@ -73,6 +87,7 @@ func TestLyingCountsAllocateNothing(t *testing.T) {
 		frameOf(TypeConversations, 1, 0, 0x80, 0x04),
 		frameOf(TypePage, 1, 2, 0, 0, 0xf4, 0x03),
 		frameOf(TypeUsers, 1, 100), frameOf(TypeUserList, 1, 100), frameOf(TypeResolve, 1, 100),
+		frameOf(TypeMemberList, 1, 0, 0, 100),
 	} {
 		f := mustFrame(t, b)
 		x, err := kindByType(t, f.Type).parse(f)

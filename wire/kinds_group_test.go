@@ -2,13 +2,17 @@ package wire
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-var eventKinds = []EventKind{EventCreate, EventTitle, EventDescription, EventPicture, EventSettings, EventAdd, EventRemove,
-	EventBan, EventUnban, EventLeave, EventRole, EventOwner, EventJoined}
+// askedKinds are the events that GROUP may ask for of a group that is there.
+var askedKinds = []EventKind{EventTitle, EventDescription, EventPicture, EventSettings, EventAdd, EventRemove,
+	EventBan, EventUnban, EventLeave, EventRole, EventOwner, EventLink, EventUnlink}
+
+var eventKinds = append([]EventKind{EventCreate, EventJoined}, askedKinds...)
 
 // eventGen draws an event, or one of the kinds.
 func eventGen(kinds ...EventKind) *rapid.Generator[Event] {
@@ -22,6 +26,10 @@ func eventGen(kinds ...EventKind) *rapid.Generator[Event] {
 		}
 		if limit := e.Kind.textMax(); limit >= 0 {
 			e.Text = textGen(limit).Draw(t, "text")
+		}
+		if e.Kind == EventLink {
+			e.Hash = HashOfSecret(rapid.SliceOfN(rapid.Byte(), LinkSecretBytesMax, LinkSecretBytesMax).Draw(t, "secret"))
+			e.Expires, e.Uses = timeGen.Draw(t, "expires"), numberGen.Draw(t, "uses")
 		}
 		if least, most := e.Kind.users(); most > 0 {
 			e.Users = rapid.SliceOfNDistinct(idGen, least, most, rapid.ID).Draw(t, "users")
@@ -37,7 +45,7 @@ var (
 		g := GroupChange{Correlation: numberGen.Draw(t, "correlation"), Ref: GroupRef(0), Counter: max(1, numberGen.Draw(t, "counter"))}
 		event := eventGen(EventCreate)
 		if rapid.IntRange(0, 4).Draw(t, "create") > 0 {
-			g.Ref, event = groupRefGen.Draw(t, "ref"), eventGen(eventKinds[1:len(eventKinds)-1]...)
+			g.Ref, event = groupRefGen.Draw(t, "ref"), eventGen(askedKinds...)
 		}
 		e := event.Draw(t, "event")
 		g.Event = AppendEvent(nil, &e)
@@ -49,11 +57,14 @@ var (
 	})
 	memberListGen = rapid.Custom(func(t *rapid.T) MemberList {
 		member := rapid.Custom(func(t *rapid.T) Member {
-			return Member{User: idGen.Draw(t, "user"), Role: Role(rapid.IntRange(0, int(RoleOwner)).Draw(t, "role")), From: numberGen.Draw(t, "from"),
-				Delivered: numberGen.Draw(t, "delivered"), DeliveredTime: timeGen.Draw(t, "delivered time"),
-				Read: numberGen.Draw(t, "read"), ReadTime: timeGen.Draw(t, "read time")}
+			m := Member{User: idGen.Draw(t, "user"), Role: Role(rapid.IntRange(0, int(RoleOwner)).Draw(t, "role")), From: numberGen.Draw(t, "from"),
+				Delivered: numberGen.Draw(t, "delivered"), DeliveredTime: Time(halfGen.Draw(t, "delivered time")),
+				Read: numberGen.Draw(t, "read"), ReadTime: Time(halfGen.Draw(t, "read time"))}
+			m.DeliveredBy = m.DeliveredTime > 0 && rapid.Bool().Draw(t, "delivered by")
+			m.ReadBy = m.ReadTime > 0 && rapid.Bool().Draw(t, "read by")
+			return m
 		})
-		return MemberList{Correlation: numberGen.Draw(t, "correlation"), Flags: rapid.Uint64Range(0, memberListEnd-1).Draw(t, "flags"),
+		return MemberList{Correlation: numberGen.Draw(t, "correlation"), Flags: numberGen.Draw(t, "flags"),
 			Total: numberGen.Draw(t, "total"), Members: rapid.SliceOfN(member, 0, 8).Draw(t, "members")}
 	})
 	countsGen = rapid.Custom(func(t *rapid.T) Counts {
@@ -65,7 +76,7 @@ var (
 	})
 	groupStateGen = rapid.Custom(func(t *rapid.T) GroupState {
 		return GroupState{Correlation: numberGen.Draw(t, "correlation"), Ref: groupRefGen.Draw(t, "ref"),
-			Flags: rapid.Uint64Range(0, groupFlagsEnd-1).Draw(t, "flags"), Members: numberGen.Draw(t, "members"),
+			Flags: numberGen.Draw(t, "flags"), Members: numberGen.Draw(t, "members"),
 			Role: Role(rapid.IntRange(0, int(RoleOwner)).Draw(t, "role")), From: numberGen.Draw(t, "from"),
 			Version: numberGen.Draw(t, "version"), Created: timeGen.Draw(t, "created"), Title: textGen(TitleBytesMax).Draw(t, "title"),
 			Description: textGen(DescriptionBytesMax).Draw(t, "description"), Picture: textGen(PictureBytesMax).Draw(t, "picture")}
@@ -103,11 +114,12 @@ func TestEventsRoundTripAndAreCanonical(t *testing.T) {
 // somebody: none of them is read.
 func TestEventsThatAreNone(t *testing.T) {
 	for name, body := range map[string][]byte{
-		"nothing": {}, "kind 0": {0}, "an unknown kind": {14}, "a byte too many": {10, 0},
-		"an unknown flag": {5, 16}, "role none": {11, 0, 1, 5}, "the role of the owner": {11, 5, 1, 5},
+		"nothing": {}, "kind 0": {0}, "an unknown kind": {16}, "a byte too many": {10, 0},
+		"role none": {11, 0, 1, 5}, "the role of the owner": {11, 5, 1, 5},
 		"nobody added": {6, 0}, "nobody to own it": {12, 0}, "two owners": {12, 2, 5, 6},
 		"users that do not ascend": {6, 2, 6, 5}, "a user twice": {6, 2, 5, 5}, "user zero": {6, 1, 0},
-		"fewer users than it says": {6, 2, 5},
+		"fewer users than it says": {6, 2, 5}, "a link without a hash": {14, 0, 0},
+		"a link whose hash stands for none": append([]byte{14}, make([]byte, LinkHashBytesMax+2)...),
 	} {
 		if e, err := ParseEvent(body); err == nil {
 			t.Errorf("%s: read as %+v", name, e)
@@ -130,8 +142,12 @@ func TestChangesThatAreNone(t *testing.T) {
 		_, err := ParseGroupChange(mustFrame(t, AppendGroupChange(nil, &GroupChange{Correlation: 1, Ref: ref, Counter: counter, Event: AppendEvent(nil, &e)})))
 		return err
 	}
-	if err := change(GroupRef(friends), 1, Event{Kind: EventLeave}); err != nil {
-		t.Fatal(err)
+	for _, kind := range askedKinds {
+		least, _ := kind.users()
+		e := Event{Kind: kind, Role: RoleMember, Users: []ID{alice, bob}[:least], Hash: HashOfSecret(nil)}
+		if err := change(GroupRef(friends), 1, e); err != nil {
+			t.Errorf("%v: %v", kind, err)
+		}
 	}
 	for name, err := range map[string]error{
 		"a group is made a second time": change(GroupRef(friends), 1, Event{Kind: EventCreate}),
@@ -139,10 +155,53 @@ func TestChangesThatAreNone(t *testing.T) {
 		"a direct conversation":         change(DirectRef(alice), 1, Event{Kind: EventLeave}),
 		"counter zero":                  change(GroupRef(friends), 0, Event{Kind: EventLeave}),
 		"joined by a link":              change(GroupRef(friends), 1, Event{Kind: EventJoined}),
+		"a flag that nobody knows":      change(GroupRef(friends), 1, Event{Kind: EventSettings, Flags: groupFlagsEnd}),
 	} {
 		if err == nil {
 			t.Errorf("%s: read", name)
 		}
+	}
+}
+
+// What a later version says of groups is read as far as this one knows it.
+func TestFlagsOfLaterVersionsAreKept(t *testing.T) {
+	e, ok := EventContent(AppendEvent(nil, &Event{Kind: EventSettings, Flags: groupFlagsEnd | GroupHistory})).Event()
+	if !ok || e.Flags != groupFlagsEnd|GroupHistory {
+		t.Errorf("an event: %+v, %v", e, ok)
+	}
+	g, err := ParseGroupState(mustFrame(t, AppendGroupState(nil, &GroupState{Ref: GroupRef(friends), Flags: groupFlagsEnd})))
+	if err != nil || g.Flags != groupFlagsEnd {
+		t.Errorf("a state: %+v, %v", g, err)
+	}
+}
+
+// Who asks for a link and who joins by it must come to the same hash.
+func TestTheHashOfASecretIsItsSHA256(t *testing.T) {
+	hash := HashOfSecret([]byte("abc"))
+	if hash[0] != 0xba || hash[31] != 0xad || len(hash) != LinkHashBytesMax {
+		t.Errorf("%x", hash)
+	}
+}
+
+func TestNamesOfEventsAndRoles(t *testing.T) {
+	for _, kind := range eventKinds {
+		if strings.HasPrefix(kind.String(), "event ") || kind.String() == "" {
+			t.Errorf("%d has no name", kind)
+		}
+	}
+	if EventKind(0).String() != "event 0" || (EventUnlink+1).String() != "event 16" {
+		t.Errorf("%v, %v", EventKind(0), EventUnlink+1)
+	}
+	if RoleOwner.String() != "owner" || Role(6).String() != "role 6" {
+		t.Errorf("%v, %v", RoleOwner, Role(6))
+	}
+}
+
+func TestItemsOfGroupsAllocateTheBlockAlone(t *testing.T) {
+	g := GroupItem{Settings: NumberMax, Members: NumberMax, Role: RoleOwner, From: NumberMax, Title: string(filled(TitleBytesMax))}
+	block := ""
+	if n := testing.AllocsPerRun(100, func() { block = g.Block() }); n > 1 || len(block) > groupItemBytesMax {
+		t.Errorf("%.0f allocations, %d bytes", n, len(block))
 	}
 }
 

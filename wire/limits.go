@@ -81,4 +81,7 @@ const (
 	PictureBytesMax     = 256
 	// LinkSecretBytesMax is the length of the secret in a group's link, in bytes; no other will do.
 	LinkSecretBytesMax = 16
+	// LinkHashBytesMax is the length of the hash that stands for that secret in an event, in
+	// bytes: a SHA-256.
+	LinkHashBytesMax = 32
 )

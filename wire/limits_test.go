@@ -96,6 +96,10 @@ func limitCases() map[string]limitCase {
 		}
 		return AppendGroupChange(nil, &GroupChange{Ref: GroupRef(1), Counter: 1, Event: AppendEvent(nil, &e)})
 	}
+	link := func(n int) []byte {
+		event := append([]byte{byte(EventLink)}, filled(n)...)
+		return AppendGroupChange(nil, &GroupChange{Ref: GroupRef(1), Counter: 1, Event: append(event, 1, 1)})
+	}
 	join := func(n int) []byte { return AppendJoin(nil, &Join{Ref: GroupRef(1), Secret: filled(n)}) }
 	number := func(n uint64) []byte { return frameOf(TypeSent, append(appendUvarint(nil, n), 1, 1)...) }
 	return map[string]limitCase{
@@ -119,6 +123,7 @@ func limitCases() map[string]limitCase {
 		"description_bytes_max": {state(0, DescriptionBytesMax, 0), state(0, DescriptionBytesMax+1, 0), ErrLimit},
 		"picture_bytes_max":     {state(0, 0, PictureBytesMax), state(0, 0, PictureBytesMax+1), ErrLimit},
 		"link_secret_bytes_max": {join(LinkSecretBytesMax), join(LinkSecretBytesMax + 1), ErrTrailing},
+		"link_hash_bytes_max":   {link(LinkHashBytesMax), link(LinkHashBytesMax + 1), ErrTrailing},
 	}
 }
 
@@ -146,6 +151,9 @@ func TestLimitsHoldInEveryField(t *testing.T) {
 		"sequence of a page":   {with(TypePage, []byte{1}, ref, []byte{0, 9, 2}, most, []byte{0, 0, 0, 0, 1, 0, 0, 0, 0}), ErrMalformed},
 		"revision of a state":  {with(TypeConversations, []byte{1, 0, 1}, ref, []byte{1}, most, make([]byte, 8)), ErrMalformed},
 		"author of a preview":  {with(TypeConversations, []byte{1, 0, 1}, ref, make([]byte, 9), []byte{1}, appendUvarint(nil, 1<<IDBits), []byte{0}), ErrLimit},
+		"title of an event":    {AppendGroupChange(nil, &GroupChange{Ref: GroupRef(1), Counter: 1, Event: AppendEvent(nil, &Event{Kind: EventTitle, Text: string(filled(TitleBytesMax + 1))})}), ErrLimit},
+		"users of a creation":  {AppendGroupChange(nil, &GroupChange{Ref: GroupRef(0), Counter: 1, Event: append([]byte{1, 0, 0, EventUsersMax}, filled(EventUsersMax)...)}), ErrLimit},
+		"limit of MEMBERS":     {AppendMembers(nil, &Members{Ref: GroupRef(1), Limit: MembersMax + 1}), ErrLimit},
 		"kind of a credential": {with(TypeHello, []byte{1, 0, 0, 0}, make([]byte, 8), []byte{0x80, 2, 0}), ErrLimit},
 	} {
 		if err := readOne(t, c.raw); !errors.Is(err, c.err) {

@@ -105,7 +105,9 @@ func invalidFields() []invalidCase {
 		{"conversations that are not there", TypeConversations, CodeMalformed, frameOf(TypeConversations, 1, 0, 0x80, 0x04)},
 		{"SEND of an event", TypeSend, CodeUnsupported, AppendSend(nil, &Send{Correlation: 1, Ref: GroupRef(friends), Counter: 1,
 			Content: EventContent([]byte{byte(EventLeave)})})},
-		{"GROUP with an unknown event", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 14})},
+		{"GROUP with an unknown event", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 16})},
+		{"GROUP with an unknown flag", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 5, 16})},
+		{"GROUP of a link without a hash", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, append([]byte{1, 14}, make([]byte, 34)...))},
 		{"GROUP that creates a group which is there", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, group, []byte{1, 1, 0, 0, 0})},
 		{"GROUP that changes no group", TypeGroup, CodeMalformed, frameOf(TypeGroup, 1, 1, 1, 10)},
 		{"GROUP of a direct conversation", TypeGroup, CodeMalformed, with(TypeGroup, []byte{1}, ref, []byte{1, 10})},
@@ -114,6 +116,11 @@ func invalidFields() []invalidCase {
 		{"MEMBERS of a direct conversation", TypeMembers, CodeMalformed, with(TypeMembers, []byte{1}, ref, []byte{0, 0, 0})},
 		{"MEMBERS for 201 members", TypeMembers, CodeMalformed, with(TypeMembers, []byte{1}, group, []byte{0, 0xc9, 1, 0})},
 		{"MEMBER_LIST with an unknown role", TypeMemberList, CodeMalformed, frameOf(TypeMemberList, 1, 0, 1, 1, 5, 6, 1, 0, 0, 0, 0)},
+		{"MEMBER_LIST that says by no time", TypeMemberList, CodeMalformed, frameOf(TypeMemberList, 1, 0, 1, 1, 5, 2, 1, 0, 1, 0, 0)},
+		{"CREATED as a direct conversation", TypeCreated, CodeMalformed, with(TypeCreated, []byte{1}, ref, []byte{1, 0})},
+		{"COUNTS of a direct conversation", TypeCounts, CodeMalformed, with(TypeCounts, ref, []byte{1, 0, 0, 0})},
+		{"GROUP_STATE of a direct conversation", TypeGroupState, CodeMalformed, with(TypeGroupState, []byte{1}, ref, make([]byte, 9))},
+		{"GROUP_STATE with a title of 129 bytes", TypeGroupState, CodeMalformed, with(TypeGroupState, []byte{1}, group, make([]byte, 6), []byte{0x81, 1}, make([]byte, 131))},
 		{"JOIN with a secret of 15 bytes", TypeJoin, CodeMalformed, with(TypeJoin, []byte{1}, group, make([]byte, 15))},
 		{"page whose sequences do not ascend", TypePage, CodeMalformed, with(TypePage, []byte{1}, ref, []byte{0, 9, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})},
 	}
@@ -189,6 +196,8 @@ type valueSet struct {
 	Conversations []conversationVector `json:"conversations"`
 	Slots         []slotVector         `json:"slots"`
 	Times         []timeVector         `json:"times"`
+	Events        []eventVector        `json:"events"`
+	GroupItems    []itemVector         `json:"group_items"`
 	Codes         []codeVector         `json:"codes"`
 	Types         []typeVector         `json:"types"`
 	Limits        map[string]any       `json:"limits"`
@@ -230,6 +239,17 @@ type timeVector struct {
 	UTC          string `json:"utc"`
 }
 
+type eventVector struct {
+	Event  string `json:"event"`
+	Fields any    `json:"fields"`
+	Bytes  string `json:"bytes"`
+}
+
+type itemVector struct {
+	Fields any    `json:"fields"`
+	Block  string `json:"block"`
+}
+
 type codeVector struct {
 	Code  Code   `json:"code"`
 	Name  string `json:"name"`
@@ -244,7 +264,7 @@ type typeVector struct {
 }
 
 func valueVectors(t testing.TB) valueSet {
-	s := valueSet{Description: "Numbers, identifiers, references, slots, times, codes, types and limits; see PROTOCOL.md.", Limits: map[string]any{}}
+	s := valueSet{Description: "Numbers, identifiers, references, slots, times, events, extension blocks of groups, codes, types and limits; see PROTOCOL.md.", Limits: map[string]any{}}
 	for _, n := range []uint64{0, 1, 127, 128, 300, 16_383, 16_384, 1 << 21, 1 << 28, 1 << 35, 1 << 42, 1<<48 - 1, 1 << 49, NumberMax} {
 		s.Varints = append(s.Varints, varintVector{number(n), hex.EncodeToString(appendUvarint(nil, n))})
 	}
@@ -269,6 +289,13 @@ func valueVectors(t testing.TB) valueSet {
 	}
 	for _, moment := range []Time{0, 1, noon, 1 << 35, 1 << 42} {
 		s.Times = append(s.Times, timeVector{number(uint64(moment)), moment.Time().Format("2006-01-02T15:04:05.000Z07:00")})
+	}
+	for i := range eventExamples {
+		e := &eventExamples[i]
+		s.Events = append(s.Events, eventVector{e.Kind.String(), fieldsOf(*e), hex.EncodeToString(AppendEvent(nil, e))})
+	}
+	for _, g := range itemExamples {
+		s.GroupItems = append(s.GroupItems, itemVector{fieldsOf(g), hex.EncodeToString([]byte(g.Block()))})
 	}
 	for _, c := range sortedCodes() {
 		s.Codes = append(s.Codes, codeVector{c, c.String(), c.Class(), c.CloseCode()})
@@ -300,6 +327,20 @@ func TestVectorsOfValuesAgreeWithTheCodec(t *testing.T) {
 		b := unhex(t, v.Bytes)
 		if n, size := uvarint(b); size != len(b) || diff(number(n), v.Value) != "" {
 			t.Errorf("%s: %d", v.Bytes, n)
+		}
+	}
+	for _, v := range file.Events {
+		var e Event
+		setFields(t, &e, v.Fields)
+		if again, err := ParseEvent(unhex(t, v.Bytes)); err != nil || diff(again, e) != "" {
+			t.Errorf("%s: %v, %s", v.Event, err, diff(again, e))
+		}
+	}
+	for _, v := range file.GroupItems {
+		var g GroupItem
+		setFields(t, &g, v.Fields)
+		if again, err := ParseGroupItem(string(unhex(t, v.Block))); err != nil || again != g {
+			t.Errorf("%s: %+v, %v", v.Block, again, err)
 		}
 	}
 	for _, v := range file.Times {
