@@ -20,7 +20,7 @@ import (
 const asProgram = "TEST_AS_PARLEY=1"
 
 // bound is how long a process may take for what must happen.
-const bound = 30 * time.Second
+const bound = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_AS_PARLEY") != "" {

@@ -41,7 +41,7 @@ func TestANodeThatIsLeftIsRecovered(t *testing.T) {
 			"--join", link, "--join-token", strings.TrimSpace(invitation.out)))
 	}
 	waitForNodes(t, a.dir, 3)
-	if r := parley(t, "", "shard", "list", "--data", a.dir, "--settled", "25s"); r.code != 0 {
+	if r := parley(t, "", "shard", "list", "--data", a.dir, "--settled", "2m"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
 	for _, s := range all {
