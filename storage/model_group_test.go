@@ -137,3 +137,21 @@ func (m *model) readGroup(r *Reader, got *model, c wire.Conversation) error {
 	}
 	return nil
 }
+
+// readRows reads rows one by one that were read together.
+func readRows(r *Reader, lists []List, index []UserIndex) error {
+	for _, l := range lists {
+		if got, ok, err := r.ListRow(l.User, l.Conversation); err != nil || !ok || got != l {
+			return fmt.Errorf("list row %+v, want %+v (%v, %w)", got, l, ok, err)
+		}
+	}
+	for _, u := range index {
+		if got, ok, err := r.IndexRow(u.User, u.Conversation); err != nil || !ok || got != u {
+			return fmt.Errorf("index row %+v, want %+v (%v, %w)", got, u, ok, err)
+		}
+		if _, ok, err := r.IndexRow(u.User+1, u.Conversation); err != nil || ok {
+			return fmt.Errorf("an index row of a stranger (%w)", err)
+		}
+	}
+	return nil
+}

@@ -372,6 +372,9 @@ func (m *model) readUser(r *Reader, got *model, i int, id wire.ID) error {
 	if diff := differ(values(m.index[id], byKey), index); diff != "" {
 		return fmt.Errorf("user index of %v: %s", id, diff)
 	}
+	if err := readRows(r, lists, index); err != nil {
+		return err
+	}
 	if err := m.readSince(r, id, m.record.Index/2, lists, index); err != nil {
 		return err
 	}

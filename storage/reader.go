@@ -266,6 +266,26 @@ func (r *Reader) List(user wire.ID, since uint64, fn func(List) error) error {
 	})
 }
 
+// ListRow reads one row of a user's own list.
+func (r *Reader) ListRow(user wire.ID, c wire.Conversation) (l List, ok bool, err error) {
+	r.key = appendListKey(r.key[:0], user, c)
+	ok, err = r.get(r.key, func(value []byte) error {
+		l, err = parseList(user, c, value)
+		return err
+	})
+	return l, ok, err
+}
+
+// IndexRow reads what the user index says of one conversation.
+func (r *Reader) IndexRow(user wire.ID, c wire.Conversation) (u UserIndex, ok bool, err error) {
+	r.key = appendUserIndexKey(r.key[:0], r.shard.first, user, c)
+	ok, err = r.get(r.key, func(value []byte) error {
+		u, err = parseUserIndex(user, c, value)
+		return err
+	})
+	return u, ok, err
+}
+
 // UserIndex calls fn for each conversation that a user takes part in in this shard and that
 // changed after a log index.
 func (r *Reader) UserIndex(user wire.ID, since uint64, fn func(UserIndex) error) error {

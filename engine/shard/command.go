@@ -42,6 +42,10 @@ const (
 	commandCreateUser   commandKind = 3
 	commandListAdd      commandKind = 4
 	commandOutgoingDone commandKind = 5 // a row of the cross-shard outbox is done
+	commandGroup        commandKind = 6 // a send whose content is an event of a group
+	commandListGone     commandKind = 7 // a list add that takes away
+	commandCursors      commandKind = 8 // cursors of one group; decoded as so many of commandCursor
+	commandJoin         commandKind = 9 // by a group's link
 )
 
 // A command is one replicated change in its decoded form. Which fields mean something
@@ -51,15 +55,16 @@ type command struct {
 	cursorKind   wire.CursorKind   // cursor
 	peerKnown    bool              // send: the edge has seen the peer's account
 	tooLarge     bool              // send: the body was beyond its limit and left out
-	conversation wire.Conversation // send, cursor, list add
-	user         wire.ID           // send: author; create user, list add, cursor: whose
-	device       wire.ID           // send
-	epoch        uint64            // send: names the outbox
-	number       uint64            // send: counter; cursor: position; list add, outgoing done: row
-	version      uint64            // list add
-	from         uint32            // list add: the shard that tells
-	content      wire.Content      // send
+	conversation wire.Conversation // send, group, join, cursor, list add and gone
+	user         wire.ID           // send, group, join: author; create user, list add and gone, cursor: whose
+	device       wire.ID           // send, group
+	epoch        uint64            // send, group: names the outbox
+	number       uint64            // send, group: counter; cursor: position; list add and gone, outgoing done: row
+	version      uint64            // list add and gone
+	from         uint32            // list add and gone: the shard that tells
+	content      wire.Content      // send, group
 	name, hash   []byte            // create user
+	secret       []byte            // join
 }
 
 // Flags of a send.
@@ -84,6 +89,13 @@ func sealEntry(entry []byte) {
 // appendSend appends a message. A body beyond its limit is left out: it can only be
 // refused, but only apply may say so, since it may be a retry of something else.
 func appendSend(dst []byte, m *Send) []byte {
+	if len(m.Secret) > 0 {
+		return appendJoin(dst, m)
+	}
+	kind := commandSend
+	if m.Event {
+		kind = commandGroup
+	}
 	flags, body := uint64(0), m.Content.Bytes
 	if m.PeerKnown {
 		flags |= sendPeerKnown
@@ -94,7 +106,7 @@ func appendSend(dst []byte, m *Send) []byte {
 	if len(body) > wire.ContentBytesMax {
 		flags, body = flags|sendTooLarge, nil
 	}
-	dst = append(dst, byte(commandSend))
+	dst = append(dst, byte(kind))
 	dst = wire.AppendConversation(dst, m.Conversation)
 	dst = wire.AppendID(dst, m.Author)
 	dst = wire.AppendID(dst, m.Device)
@@ -104,9 +116,31 @@ func appendSend(dst []byte, m *Send) []byte {
 	return appendBytes(dst, body)
 }
 
+func appendJoin(dst []byte, m *Send) []byte {
+	dst = append(dst, byte(commandJoin))
+	dst = wire.AppendConversation(dst, m.Conversation)
+	dst = wire.AppendID(dst, m.Author)
+	return appendBytes(dst, m.Secret)
+}
+
 func appendCursor(dst []byte, c *Cursor) []byte {
 	dst = append(dst, byte(commandCursor))
 	dst = wire.AppendConversation(dst, c.Conversation)
+	return appendCursorItem(dst, c)
+}
+
+// appendCursors appends cursors of one group, which is named once.
+func appendCursors(dst []byte, list []Cursor) []byte {
+	dst = append(dst, byte(commandCursors))
+	dst = wire.AppendConversation(dst, list[0].Conversation)
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for i := range list {
+		dst = appendCursorItem(dst, &list[i])
+	}
+	return dst
+}
+
+func appendCursorItem(dst []byte, c *Cursor) []byte {
 	dst = wire.AppendID(dst, c.User)
 	return binary.AppendUvarint(dst, c.Position<<2|uint64(c.Kind))
 }
@@ -118,8 +152,9 @@ func appendCreateUser(dst []byte, id wire.ID, name, hash string) []byte {
 	return appendBytes(dst, hash)
 }
 
-func appendListAdd(dst []byte, c *command) []byte {
-	dst = append(dst, byte(commandListAdd))
+// appendList appends a list add or gone.
+func appendList(dst []byte, c *command) []byte {
+	dst = append(dst, byte(c.kind))
 	dst = wire.AppendID(dst, c.user)
 	dst = wire.AppendConversation(dst, c.conversation)
 	dst = binary.AppendUvarint(dst, c.version)
@@ -165,27 +200,64 @@ type decoder struct {
 
 func (d *decoder) commands(dst []command) ([]command, error) {
 	for len(d.src) > 0 && d.err == nil {
+		if commandKind(d.src[0]) == commandCursors {
+			dst = d.cursors(dst)
+			continue
+		}
 		dst = append(dst, command{})
 		d.command(&dst[len(dst)-1])
 	}
 	return dst, d.err
 }
 
+// cursorItemBytesMin is the least that a cursor takes beside its conversation.
+const cursorItemBytesMin = 6 + 1
+
+// cursors reads the cursors of one group as if each had come alone.
+func (d *decoder) cursors(dst []command) []command {
+	d.byte()
+	group := d.conversation()
+	n := d.uint()
+	if group.Kind != wire.Group || n < 2 || n > uint64(len(d.src)/cursorItemBytesMin) {
+		d.fail("cursors of a group")
+		return dst
+	}
+	for range n {
+		c := command{kind: commandCursor, conversation: group}
+		d.cursor(&c)
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+func (d *decoder) cursor(c *command) {
+	c.user = d.id()
+	n := d.uint()
+	c.number, c.cursorKind = n>>2, wire.CursorKind(n&3)
+	if c.cursorKind > wire.Read {
+		d.fail("cursor kind")
+	}
+}
+
 func (d *decoder) command(c *command) {
 	c.kind = commandKind(d.byte())
 	switch c.kind {
-	case commandSend:
+	case commandSend, commandGroup:
 		d.send(c)
-	case commandCursor:
-		c.conversation, c.user = d.conversation(), d.id()
-		n := d.uint()
-		c.number, c.cursorKind = n>>2, wire.CursorKind(n&3)
-		if c.cursorKind > wire.Read {
-			d.fail("cursor kind")
+		if c.kind == commandGroup && c.conversation.Kind != wire.Group {
+			d.fail("event of a direct conversation")
 		}
+	case commandJoin:
+		c.conversation, c.user, c.secret = d.conversation(), d.id(), d.bytes()
+		if c.conversation.Kind != wire.Group || len(c.secret) == 0 {
+			d.fail("join")
+		}
+	case commandCursor:
+		c.conversation = d.conversation()
+		d.cursor(c)
 	case commandCreateUser:
 		c.user, c.name, c.hash = d.id(), d.bytes(), d.bytes()
-	case commandListAdd:
+	case commandListAdd, commandListGone:
 		c.user, c.conversation, c.version = d.id(), d.conversation(), d.uint()
 		from := d.uint()
 		if c.from = uint32(from); from > shardIDMax {

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"reflect"
+	"slices"
 	"testing"
 
 	"parley/raft"
@@ -15,19 +17,21 @@ import (
 // appendCommand is the inverse of decoder.command.
 func appendCommand(dst []byte, c *command) []byte {
 	switch c.kind {
-	case commandSend:
+	case commandSend, commandGroup:
 		content := c.content
 		if c.tooLarge {
 			content.Bytes = make([]byte, wire.ContentBytesMax+1)
 		}
 		return appendSend(dst, &Send{Conversation: c.conversation, Author: c.user, Device: c.device, Epoch: c.epoch, Counter: c.number,
-			PeerKnown: c.peerKnown, Content: content})
+			PeerKnown: c.peerKnown, Event: c.kind == commandGroup, Content: content})
+	case commandJoin:
+		return appendSend(dst, &Send{Conversation: c.conversation, Author: c.user, Secret: c.secret})
 	case commandCursor:
 		return appendCursor(dst, &Cursor{Conversation: c.conversation, User: c.user, Kind: c.cursorKind, Position: c.number})
 	case commandCreateUser:
 		return appendCreateUser(dst, c.user, string(c.name), string(c.hash))
-	case commandListAdd:
-		return appendListAdd(dst, c)
+	case commandListAdd, commandListGone:
+		return appendList(dst, c)
 	case commandOutgoingDone:
 		return appendOutgoingDone(dst, c.number)
 	}
@@ -43,15 +47,28 @@ func sampleCommands() []byte {
 	b = appendSend(b, &Send{Conversation: direct, Author: 7, Device: 9, Content: wire.Content{Bytes: make([]byte, wire.ContentBytesMax+1)}})
 	b = appendCursor(b, &Cursor{Conversation: direct, User: 7, Kind: wire.Read, Position: 1 << 40})
 	b = appendCreateUser(b, 99, "zoe", "$argon2id$")
-	b = appendListAdd(b, &command{user: 7, conversation: direct, version: 1, from: shardIDMax, number: 1 << 50})
+	b = appendList(b, &command{kind: commandListAdd, user: 7, conversation: direct, version: 1, from: shardIDMax, number: 1 << 50})
 	return appendOutgoingDone(b, 1<<50)
 }
 
-func sampleEntry() []byte {
+func sampleEntry() []byte { return sealedEntry(sampleCommands()) }
+
+func sealedEntry(commands []byte) []byte {
 	entry := appendEntryHeader(nil, 1<<60|5, 12345)
-	entry = append(entry, sampleCommands()...)
+	entry = append(entry, commands...)
 	sealEntry(entry)
 	return entry
+}
+
+// groupCommands is one of each kind that came with groups.
+func groupCommands() []byte {
+	group := wire.GroupRef(5).Conversation(7)
+	event := wire.EventContent(wire.AppendEvent(nil, &wire.Event{Kind: wire.EventCreate, Flags: wire.GroupHistory, Text: "us", Users: []wire.ID{8, 9}}))
+	b := appendSend(nil, &Send{Conversation: group, Author: 7, Device: 9, Epoch: 1 << 63, Counter: 1, Event: true, Content: event})
+	b = appendSend(b, &Send{Conversation: group, Author: 8, Secret: []byte("sixteen bytes ok")})
+	b = appendList(b, &command{kind: commandListGone, user: 7, conversation: group, version: 3, from: 1, number: 1 << 50})
+	return appendAllCursors(b, []Cursor{{Conversation: group, User: 7, Position: 1, Kind: wire.Read},
+		{Conversation: group, User: 1 << 47, Position: 1 << 40}})
 }
 
 func TestEntryRoundTrip(t *testing.T) {
@@ -68,6 +85,34 @@ func TestEntryRoundTrip(t *testing.T) {
 	}
 	if c := commands[2]; !c.tooLarge || len(c.content.Bytes) != 0 {
 		t.Fatalf("a body beyond the limit is carried: %d bytes", len(c.content.Bytes))
+	}
+}
+
+// Cursors of one group travel together and are applied as if they came alone.
+func TestGroupCommandsRoundTrip(t *testing.T) {
+	commands, err := parseCommands(groupCommands())
+	if err != nil || len(commands) != 5 {
+		t.Fatalf("%d commands: %v", len(commands), err)
+	}
+	var again []byte
+	for i := range commands {
+		again = appendCommand(again, &commands[i])
+	}
+	alone, err := parseCommands(again)
+	if err != nil || !reflect.DeepEqual(alone, commands) {
+		t.Fatalf("%+v became %+v (%v)", commands, alone, err)
+	}
+	for _, bad := range [][]byte{
+		appendCursors(nil, []Cursor{{Conversation: wire.GroupRef(5).Conversation(7), User: 7}}),
+		appendCursors(nil, []Cursor{{Conversation: wire.DirectConversation(6, 7), User: 7}, {Conversation: wire.DirectConversation(6, 7), User: 6}}),
+		appendCursors(nil, make([]Cursor, 3)),
+		appendSend(nil, &Send{Conversation: wire.DirectConversation(6, 7), Author: 7, Device: 9, Event: true}),
+		appendSend(nil, &Send{Conversation: wire.DirectConversation(6, 7), Author: 7, Secret: []byte("x")}),
+		append(appendJoin(nil, &Send{Conversation: wire.GroupRef(5).Conversation(7), Author: 7}), 0),
+	} {
+		if commands, err := parseCommands(bad); !errors.Is(err, ErrBadEntry) {
+			t.Errorf("%x was read as %+v (%v)", bad, commands, err)
+		}
 	}
 }
 
@@ -145,6 +190,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add(sampleEntry()[:40])
 	f.Add([]byte{entryVersion})
 	f.Add(append(appendEntryHeader(nil, 1, 2), byte(commandCursor), 0, 0, 0, 0, 0, 0, 1))
+	f.Add(sealedEntry(groupCommands()))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		if len(src) >= entryChecksumEnd && src[0] == entryVersion {
 			sealEntry(src)
@@ -161,8 +207,16 @@ func FuzzEntry(f *testing.F) {
 			again = appendCommand(again, &commands[i])
 		}
 		sealEntry(again)
-		if !bytes.Equal(again, src) {
-			t.Fatalf("%x was read as %x", src, again)
+		if bytes.Equal(again, src) {
+			return
+		}
+		// Cursors of a group come alone or together.
+		_, _, alone, err := parseEntry(nil, again)
+		group := slices.ContainsFunc(commands, func(c command) bool {
+			return c.kind == commandCursor && c.conversation.Kind == wire.Group
+		})
+		if err != nil || !group || !reflect.DeepEqual(alone, commands) {
+			t.Fatalf("%x was read as %x (%v)", src, again, err)
 		}
 	})
 }
@@ -171,7 +225,8 @@ func FuzzEntry(f *testing.F) {
 // ErrBadEntry, and the shard goes on.
 func FuzzApply(f *testing.F) {
 	f.Add(sampleCommands())
-	f.Add(appendListAdd(nil, &command{user: wire.MakeID(4000, 1), conversation: wire.DirectConversation(1, 2), number: 1}))
+	f.Add(groupCommands())
+	f.Add(appendList(nil, &command{kind: commandListAdd, user: wire.MakeID(4000, 1), conversation: wire.DirectConversation(1, 2), number: 1}))
 	f.Fuzz(func(t *testing.T, commands []byte) {
 		if len(commands) > EntryBytesMax {
 			return
@@ -196,19 +251,20 @@ func FuzzApply(f *testing.F) {
 // TestEncodingIsFrozen compares an entry and a hash of a forgotten outbox with those of
 // the first version: logs and records of it must be read for ever.
 func TestEncodingIsFrozen(t *testing.T) {
-	const path = "testdata/entry_v1.hex"
-	got := hex.EncodeToString(sampleEntry()) + "\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
+	for path, entry := range map[string][]byte{"testdata/entry_v1.hex": sampleEntry(), "testdata/entry_groups.hex": sealedEntry(groupCommands())} {
+		got := hex.EncodeToString(entry) + "\n"
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil || got != string(want) {
+			t.Fatalf("the encoding of an entry has changed (%v):\n%s\n%s", err, got, want)
 		}
 	}
-	want, err := os.ReadFile(path)
-	if err != nil || got != string(want) {
-		t.Fatalf("the encoding of an entry has changed (%v):\n%s\n%s", err, got, want)
-	}
-	v := conversation{key: wire.DirectConversation(3, 4)}
-	if a, b := v.hash(3, 17, 0xfeedface), v.hash(4, 17, 0xfeedface); a != 0x8b74fe6a || b != 0x8dd4cf51 {
+	key := wire.DirectConversation(3, 4)
+	if a, b := outboxHash(key, 3, 17, 0xfeedface), outboxHash(key, 4, 17, 0xfeedface); a != 0x8b74fe6a || b != 0x8dd4cf51 {
 		t.Fatalf("hashes of outboxes have changed: %#x %#x", a, b)
 	}
 }

@@ -7,106 +7,24 @@ import (
 )
 
 // conversation is a conversation decoded, as the apply goroutine holds it between
-// batches. Only that goroutine may touch it; readers see what the Writer was given.
+// batches. Only that goroutine may touch it; readers see what the Writer was given. Of a
+// group's members nothing is held: their records are read and written as they are needed.
 type conversation struct {
 	storage.Conversation
 	key          wire.Conversation
 	members      [2]storage.Member // of A and B; of a conversation with oneself, the first
+	group        *storage.Group    // nil: a direct conversation
 	exists       bool
 	dirty        bool    // in the batch's list of changed ones
 	dirtyRecord  bool    // the record is to be written
+	dirtyGroup   bool    // the group's is
 	dirtyMembers [2]bool // the members' records are
 	touched      uint64  // index of the entry that changed any of them last
 	newer, older *conversation
 }
 
 // side is a member's place in members.
-func (v *conversation) side(user wire.ID) int {
-	if user == v.key.A {
-		return 0
-	}
-	return 1
-}
-
-// outbox finds an outbox; -1 if the conversation does not remember it. The one that was
-// used last is the likeliest.
-func (v *conversation) outbox(c *command) int {
-	for i := len(v.Outboxes) - 1; i >= 0; i-- {
-		if o := &v.Outboxes[i]; o.Epoch == c.epoch && o.Device == c.device && o.Author == c.user {
-			return i
-		}
-	}
-	return -1
-}
-
-// use records that an outbox's send was accepted, and makes it the last used.
-func (v *conversation) use(i int, o storage.Outbox) {
-	if i < 0 {
-		v.forget(o.Author)
-		v.Outboxes = append(v.Outboxes, o)
-		return
-	}
-	copy(v.Outboxes[i:], v.Outboxes[i+1:])
-	v.Outboxes[len(v.Outboxes)-1] = o
-}
-
-// forget makes room for one more outbox of a user: the one used longest ago leaves only
-// its hash, so that whatever still comes from it is known to be of unknown outcome.
-func (v *conversation) forget(user wire.ID) {
-	oldest, count := -1, 0
-	for i := range v.Outboxes {
-		if v.Outboxes[i].Author == user {
-			if count++; oldest < 0 {
-				oldest = i
-			}
-		}
-	}
-	if count < wire.OutboxesMax {
-		return
-	}
-	o := v.Outboxes[oldest]
-	v.Outboxes = append(v.Outboxes[:oldest], v.Outboxes[oldest+1:]...)
-	hash := v.hash(o.Author, o.Device, o.Epoch)
-	if v.forgotten(hash) >= EvictedMax {
-		for i, h := range v.Evicted {
-			if h&1 == hash&1 {
-				v.Evicted = append(v.Evicted[:i], v.Evicted[i+1:]...)
-				break
-			}
-		}
-	}
-	v.Evicted = append(v.Evicted, hash)
-}
-
-// remembers reports whether the hash is one of a forgotten outbox.
-func (v *conversation) remembers(hash uint32) bool {
-	for _, h := range v.Evicted {
-		if h == hash {
-			return true
-		}
-	}
-	return false
-}
-
-// forgotten counts the hashes of forgotten outboxes of the same member.
-func (v *conversation) forgotten(hash uint32) (n int) {
-	for _, h := range v.Evicted {
-		if h&1 == hash&1 {
-			n++
-		}
-	}
-	return n
-}
-
-// hash names a forgotten outbox: 31 bits of a mix, and in the last bit whose it was. It
-// is kept in records, so it never changes. The mix is the finalizer of SplitMix64.
-func (v *conversation) hash(author, device wire.ID, epoch uint64) uint32 {
-	h := epoch + uint64(device)*0x9e3779b97f4a7c15 + uint64(author)*0xbf58476d1ce4e5b9
-	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-	h = (h ^ h>>27) * 0x94d049bb133111eb
-	h ^= h >> 31
-	return uint32(h)&^1 | uint32(v.side(author))
-}
+func (v *conversation) side(user wire.ID) int { return side(v.key, user) }
 
 // advance moves a cursor forward and remembers when. It tells whether it moved.
 func advance(c *storage.Cursor, position uint64, time wire.Time) bool {

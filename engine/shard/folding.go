@@ -125,9 +125,9 @@ func (q *cursorQueue) countUsers() {
 // take appends cursors to an entry that may grow to limit bytes, at most room of them.
 func (q *cursorQueue) take(dst []byte, b *batch, limit, room int) []byte {
 	n := min(q.len(), room, max(0, (limit-len(dst))/cursorBytesMax))
+	dst = appendAllCursors(dst, q.cursors[q.next:q.next+n])
 	for i := range q.cursors[q.next : q.next+n] {
 		c := &q.cursors[q.next+i]
-		dst = appendCursor(dst, c)
 		b.cursors = append(b.cursors, *c)
 		delete(q.folded, c.key())
 		if q.users != nil {
@@ -144,6 +144,24 @@ func (q *cursorQueue) take(dst []byte, b *batch, limit, room int) []byte {
 	}
 	if q.len() < countedCursors {
 		q.users = nil
+	}
+	return dst
+}
+
+// appendAllCursors appends cursors, those of a group that follow each other as one command:
+// 8 bytes each for 18.
+func appendAllCursors(dst []byte, list []Cursor) []byte {
+	for len(list) > 0 {
+		n := 1
+		for list[0].Conversation.Kind == wire.Group && n < len(list) && list[n].Conversation == list[0].Conversation {
+			n++
+		}
+		if n > 1 {
+			dst = appendCursors(dst, list[:n])
+		} else {
+			dst = appendCursor(dst, &list[0])
+		}
+		list = list[n:]
 	}
 	return dst
 }

@@ -73,7 +73,7 @@ func (q *sendQueue) len() int { return q.fresh.waiting() + q.laned }
 // waiting. An author may have half of what is still free: a single flood stops at a
 // third of the queue, ten floods leave a sixth to everyone else.
 func (q *sendQueue) add(m *Send) error {
-	size := sendBytesMax + len(m.Content.Bytes)
+	size := sendBytesMax + len(m.Content.Bytes) + len(m.Secret)
 	free := QueueBytesMax - q.bytes - q.fresh.waitingBytes()
 	if size > free {
 		return ErrOverloaded

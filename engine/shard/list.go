@@ -7,33 +7,43 @@ import (
 )
 
 // firstVersion is the version of a list row that a direct conversation's first message
-// makes: the conversation's revision at that time. Later changes of a row (a group left,
-// a deletion) will come with later revisions.
+// makes: the conversation's revision at that time. A group's row has the revision of the
+// event that it tells of.
 const firstVersion = 1
 
-// list adds a conversation to a user's own list: at once if the user's home is in this
-// shard, else by a row for the courier.
-func (m *machine) list(user wire.ID, c wire.Conversation) {
+// list adds a conversation to a user's own list, or marks a group as gone from it: at once
+// if the user's home is in this shard, else by a row for the courier.
+func (m *machine) list(user wire.ID, c wire.Conversation, version uint64, gone bool) error {
 	slot := user.Slot()
 	if m.owns(slot) {
-		m.putList(user, c, firstVersion)
-		return
+		return m.putList(&storage.List{User: user, Conversation: c, Version: version, Gone: gone})
 	}
 	number := m.index<<outgoingOrdinalBits | m.ordinal
 	m.ordinal++
-	row := storage.Outgoing{Number: number, Target: slot, Command: appendListAdd(nil, &command{
-		user: user, conversation: c, version: firstVersion, from: m.id, number: number})}
+	kind := commandListAdd
+	if gone {
+		kind = commandListGone
+	}
+	row := storage.Outgoing{Number: number, Target: slot, Command: appendList(nil, &command{kind: kind,
+		user: user, conversation: c, version: version, from: m.id, number: number})}
 	if planted.Active(planted.DroppedOutgoing) {
-		return
+		return nil
 	}
 	m.outgoing[number] = struct{}{}
 	m.w.PutOutgoing(&row)
 	m.rows = append(m.rows, row)
+	return nil
 }
 
-// listAdd applies what another shard's courier delivered, maybe again. Couriers deliver
+// roomForRows reports whether so many rows for other shards find room, both among those
+// that wait and among the numbers of this entry.
+func (m *machine) roomForRows(rows int) bool {
+	return len(m.outgoing)+rows <= OutgoingMax && m.ordinal+uint64(rows) <= 1<<outgoingOrdinalBits
+}
+
+// listChange applies what another shard's courier delivered, maybe again. Couriers deliver
 // in order for each slot, so the highest number applied tells what was applied before.
-func (m *machine) listAdd(c *command) (refusal, err error) {
+func (m *machine) listChange(c *command) (refusal, err error) {
 	if !m.owns(c.user.Slot()) {
 		return ErrBadCommand, nil
 	}
@@ -43,18 +53,27 @@ func (m *machine) listAdd(c *command) (refusal, err error) {
 		return nil, err
 	}
 	m.w.PutIncoming(source, c.number)
-	m.putList(c.user, c.conversation, c.version)
-	return nil, nil
+	return nil, m.putList(&storage.List{User: c.user, Conversation: c.conversation, Version: c.version, Gone: c.kind == commandListGone})
 }
 
 // incomingSource names a stream of rows that is in order: those from one shard for one
 // slot. The slot is in it so that a slot can move to another shard with its own mark.
 func incomingSource(from uint32, slot wire.Slot) uint32 { return from*wire.Slots + uint32(slot) }
 
-func (m *machine) putList(user wire.ID, c wire.Conversation, version uint64) {
-	m.recent.note(user, m.index)
-	m.w.PutList(&storage.List{User: user, Conversation: c, Version: version, Changed: m.index})
-	if m.tell {
-		m.effects.Listed = append(m.effects.Listed, ListedEffect{User: user, Conversation: c})
+// putList writes a row of a list. A group's row changes more than once, and a slot may have
+// moved in between: what is older than the row does nothing.
+func (m *machine) putList(l *storage.List) error {
+	if l.Conversation.Kind == wire.Group {
+		old, ok, err := m.w.ListRow(l.User, l.Conversation)
+		if err != nil || ok && old.Version >= l.Version {
+			return err
+		}
 	}
+	l.Changed = m.index
+	m.recent.note(l.User, m.index)
+	m.w.PutList(l)
+	if m.tell {
+		m.effects.Listed = append(m.effects.Listed, ListedEffect{User: l.User, Conversation: l.Conversation, Gone: l.Gone})
+	}
+	return nil
 }

@@ -17,11 +17,12 @@ type machine struct {
 	first, last wire.Slot
 	queue       *Queue
 
-	applied  uint64
-	told     uint64 // index up to which effects were told, or never will be
-	cache    *conversationCache
-	recent   *recentChanges
-	outgoing map[uint64]struct{} // the numbers of the rows that wait for other shards
+	applied   uint64
+	told      uint64 // index up to which effects were told, or never will be
+	cache     *conversationCache
+	recent    *recentChanges
+	groupless *grouplessUsers
+	outgoing  map[uint64]struct{} // the numbers of the rows that wait for other shards
 
 	// Of the batch that is being applied.
 	w        *storage.Writer
@@ -45,8 +46,11 @@ type machine struct {
 	part     int   // how many those are
 	ordinal  uint64
 
-	commands []command       // reused
-	message  storage.Message // reused
+	commands []command        // reused
+	message  storage.Message  // reused
+	author   storage.Member   // reused: a group's, of the command that is being applied
+	boxes    storage.Memory   // reused: the author's
+	targets  []storage.Member // reused: of the users that an event is about
 	walk     walk
 	hints    [2]int // messages and acknowledgements of the last batch
 }
@@ -76,6 +80,7 @@ func (m *machine) load(r *storage.Reader) error {
 	m.applied = r.Applied().Index
 	m.told = m.applied
 	m.recent.forget(m.applied)
+	m.groupless.clear()
 	return r.Outgoing(func(o storage.Outgoing) error {
 		m.outgoing[o.Number] = struct{}{}
 		return nil
@@ -135,8 +140,10 @@ func (m *machine) entry(e *raft.Entry) error {
 
 func (m *machine) command(c *command) error {
 	switch c.kind {
-	case commandSend:
+	case commandSend, commandGroup:
 		return m.send(c)
+	case commandJoin:
+		return m.joinByLink(c)
 	case commandCursor:
 		return m.cursor(c)
 	}
@@ -153,8 +160,8 @@ func (m *machine) control(c *command) (refusal, err error) {
 	switch c.kind {
 	case commandCreateUser:
 		return m.createUser(c)
-	case commandListAdd:
-		return m.listAdd(c)
+	case commandListAdd, commandListGone:
+		return m.listChange(c)
 	case commandOutgoingDone:
 		if _, ok := m.outgoing[c.number]; ok {
 			delete(m.outgoing, c.number)
@@ -228,6 +235,9 @@ func (m *machine) conversation(key wire.Conversation) (*conversation, error) {
 	if v.Conversation, v.exists, err = m.w.Conversation(key); err != nil || !v.exists {
 		return v, err
 	}
+	if key.Kind == wire.Group {
+		return v, m.loadGroup(v)
+	}
 	if planted.Active(planted.ForgottenOutbox) {
 		v.Outboxes = nil
 	}
@@ -258,6 +268,11 @@ func (m *machine) write() {
 		if v.dirtyRecord {
 			m.w.PutConversation(v.key, &v.Conversation)
 		}
+		m.dirty[i] = nil
+		if v.group != nil {
+			m.writeGroup(v)
+			continue
+		}
 		for side, user := range [2]wire.ID{v.key.A, v.key.B} {
 			if v.dirtyMembers[side] {
 				m.w.PutMember(v.key, user, &v.members[side])
@@ -268,7 +283,6 @@ func (m *machine) write() {
 			}
 		}
 		v.dirty, v.dirtyRecord, v.dirtyMembers = false, false, [2]bool{}
-		m.dirty[i] = nil
 	}
 	m.dirty = m.dirty[:0]
 }

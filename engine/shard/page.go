@@ -10,12 +10,24 @@ const pageBytesMax = wire.FrameBytesMax - wire.PageHeaderBytes
 
 // Page reads a page of a conversation as HISTORY asks for it, bounded by the limit that
 // it names and by the frame that has to carry it. A conversation without messages gives
-// an empty page; somebody else's, NOT_MEMBER.
+// an empty page; somebody else's, NOT_MEMBER. Of a group nothing is shown from before what
+// its member sees.
 func (s *Shard) Page(user wire.ID, h wire.History) (wire.Page, error) {
 	c := h.Ref.Conversation(user)
-	p := pager{page: wire.Page{Correlation: h.Correlation, Ref: h.Ref}}
+	p := pager{page: wire.Page{Correlation: h.Correlation, Ref: h.Ref}, first: 1}
+	if c.Kind == wire.Group {
+		err := s.viewGroup(user, h.Ref, h.Correlation, func(r *storage.Reader, c wire.Conversation, m *storage.Member) error {
+			record, _, err := r.Conversation(c)
+			if err != nil {
+				return err
+			}
+			p.page.Head, p.first = record.Head, m.From
+			return p.read(r, c, h)
+		})
+		return p.page, err
+	}
 	if !c.Member(user) {
-		return p.page, &wire.Error{Correlation: h.Correlation, Code: wire.CodeNotMember}
+		return p.page, notMember(h.Correlation)
 	}
 	err := s.view(c.Slot(), func(r *storage.Reader) error {
 		record, ok, err := r.Conversation(c)
@@ -31,6 +43,7 @@ func (s *Shard) Page(user wire.ID, h wire.History) (wire.Page, error) {
 // pager fills a page. Sequences have no gaps, so that what to read is arithmetic.
 type pager struct {
 	page  wire.Page
+	first uint64 // that is shown
 	bytes int
 	arena []byte // contents, which must outlive the view
 }
@@ -40,10 +53,10 @@ func (p *pager) read(r *storage.Reader, c wire.Conversation, h wire.History) err
 	if limit == 0 || limit > wire.HistoryMessagesMax {
 		limit = wire.HistoryMessagesMax
 	}
-	head, from, to := p.page.Head, uint64(1), uint64(0)
+	head, from, to := p.page.Head, p.first, uint64(0)
 	switch h.Mode {
 	case wire.HistoryForward:
-		from, to = min(h.Sequence, head)+1, head
+		from, to = max(min(h.Sequence, head)+1, p.first), head
 		to = min(to, from+limit-1)
 		if err := p.forward(r, c, from, to, pageBytesMax); err != nil {
 			return err
@@ -53,12 +66,12 @@ func (p *pager) read(r *storage.Reader, c wire.Conversation, h wire.History) err
 		if h.Sequence == 0 || to > head {
 			to = head
 		}
-		from = to - min(to, limit) + 1
+		from = max(to-min(to, limit)+1, p.first)
 		if err := p.backward(r, c, from, to, pageBytesMax); err != nil {
 			return err
 		}
 	case wire.HistoryAround:
-		if err := p.around(r, c, min(max(h.Sequence, 1), head), limit); err != nil {
+		if err := p.around(r, c, min(max(h.Sequence, p.first), head), limit); err != nil {
 			return err
 		}
 	}
@@ -70,9 +83,10 @@ func (p *pager) read(r *storage.Reader, c wire.Conversation, h wire.History) err
 // to the middle and what follows; near an end the other side gets what is not used.
 func (p *pager) around(r *storage.Reader, c wire.Conversation, middle, limit uint64) error {
 	head := p.page.Head
-	before := min(limit/2, middle-1)
+	shown := middle - min(middle, p.first) // before the middle
+	before := min(limit/2, shown)
 	after := min(limit-before, head-middle+1)
-	before = min(limit-after, middle-1)
+	before = min(limit-after, shown)
 	if err := p.backward(r, c, middle-before, middle-1, pageBytesMax/2); err != nil {
 		return err
 	}
@@ -85,7 +99,7 @@ func (p *pager) flag(from uint64) {
 	if n := len(p.page.Messages); n > 0 {
 		first, last = p.page.Messages[0].Sequence, p.page.Messages[n-1].Sequence
 	}
-	if first > 1 {
+	if first > p.first {
 		p.page.Flags |= wire.PageMoreBefore
 	}
 	if last < p.page.Head {

@@ -51,6 +51,7 @@ type Send struct {
 	Counter      uint64
 	PeerKnown    bool         // the edge has seen the other user's account
 	Event        bool         // the content is an event of a group; all users in it exist
+	Secret       []byte       // of a group's link, by which the author joins: no outbox and no content
 	Content      wire.Content // copied
 }
 
@@ -131,7 +132,8 @@ func (q *Queue) usable() error {
 
 // Send queues a message without waking the group: a caller with several calls Kick once.
 func (q *Queue) Send(m *Send) error {
-	if !encodable(m.Conversation, m.Author) || !m.Device.Valid() {
+	event := m.Event || len(m.Secret) > 0
+	if !encodable(m.Conversation, m.Author) || !m.Device.Valid() || event && m.Conversation.Kind != wire.Group || len(m.Secret) > wire.LinkSecretBytesMax {
 		return fmt.Errorf("%w: send by %d.%d to %v", ErrBadCommand, m.Author, m.Device, m.Conversation)
 	}
 	q.mu.Lock()
@@ -153,6 +155,17 @@ func (q *Queue) Cursor(c *Cursor) error {
 		return err
 	}
 	return q.cursors.add(c)
+}
+
+// Cursors queues cursors, as a node has folded them, with one look at the lock. It returns
+// those that it did not take, and why.
+func (q *Queue) Cursors(list []Cursor) (left []Cursor, err error) {
+	for i := range list {
+		if c := &list[i]; !encodable(c.Conversation, c.User) || c.Kind > wire.Read || c.Position > wire.NumberMax {
+			return list, fmt.Errorf("%w: cursor of %d in %v", ErrBadCommand, c.User, c.Conversation)
+		}
+	}
+	return q.requeue(list)
 }
 
 // Kick wakes the group after Send and Cursor.

@@ -18,6 +18,7 @@ type Changed struct {
 	Conversation wire.Conversation
 	Index        uint64    // of the entry that changed it last
 	Time         wire.Time // of its last message: its place in the order of activity
+	Gone         bool      // a group that the user has left
 }
 
 // view reads what lives in a slot. Whoever asks the wrong shard learns it, because the
@@ -48,28 +49,61 @@ func (p *patience) check() error {
 // Changed calls fn for each conversation of a user in this shard that changed after a Raft
 // index, in the order of their keys, and returns the index to ask with next time. It reads
 // the user's index alone: some 0.2 µs a conversation, and States costs a hundred times that;
-// nothing at all if nothing has changed lately.
+// nothing at all if nothing has changed lately. A group changes without the user's index, so
+// each of the user's groups is looked at: in memory, if it has not changed lately.
 func (s *Shard) Changed(ctx context.Context, user wire.ID, since uint64, fn func(Changed)) (index uint64, err error) {
 	p := patience{ctx: ctx}
 	err = s.config.Store.View(func(r *storage.Reader) error {
 		index = r.Applied().Index
-		if s.machine.recent.unchanged(user, since) {
-			return nil
-		}
-		return r.UserIndex(user, since, func(u storage.UserIndex) error {
-			c := Changed{Conversation: u.Conversation, Index: u.Changed, Time: u.Time}
-			if c.Time == 0 { // a row from before it was kept
-				record, _, err := r.Conversation(c.Conversation)
-				if err != nil {
-					return err
-				}
-				c.Time = record.Time
+		if !s.machine.recent.unchanged(user, since) {
+			err := r.UserIndex(user, since, func(u storage.UserIndex) error { return s.changedDirect(r, &u, &p, fn) })
+			if err != nil {
+				return err
 			}
-			fn(c)
-			return p.check()
-		})
+		}
+		return s.userGroups(r, user, index, func(u storage.UserIndex) error { return s.changedGroup(r, &u, since, &p, fn) })
 	})
 	return index, err
+}
+
+func (s *Shard) changedDirect(r *storage.Reader, u *storage.UserIndex, p *patience, fn func(Changed)) error {
+	if u.Conversation.Kind == wire.Group {
+		return nil
+	}
+	c := Changed{Conversation: u.Conversation, Index: u.Changed, Time: u.Time}
+	if c.Time == 0 { // a row from before it was kept
+		record, _, err := r.Conversation(c.Conversation)
+		if err != nil {
+			return err
+		}
+		c.Time = record.Time
+	}
+	fn(c)
+	return p.check()
+}
+
+// changedGroup tells of a group if it, or the user's place in it, has changed. Of one that
+// the user has left nobody hears who starts anew.
+func (s *Shard) changedGroup(r *storage.Reader, u *storage.UserIndex, since uint64, p *patience, fn func(Changed)) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	c := Changed{Conversation: u.Conversation, Index: u.Changed, Time: u.Time, Gone: u.Gone}
+	if u.Gone {
+		if since > 0 && u.Changed > since {
+			fn(c)
+		}
+		return nil
+	}
+	if u.Changed <= since && s.machine.recent.unchanged(u.Conversation.A, since) {
+		return nil
+	}
+	record, _, err := r.Conversation(c.Conversation)
+	if c.Index = max(c.Index, record.Changed); err == nil && c.Index > since {
+		c.Time = record.Time
+		fn(c)
+	}
+	return err
 }
 
 // States calls fn with conversations of one shard as a member's list shows them, those that
@@ -85,9 +119,6 @@ func (s *Shard) States(ctx context.Context, user wire.ID, list []wire.Conversati
 		for i, c := range list {
 			if err := ctx.Err(); err != nil {
 				return err
-			}
-			if !c.Member(user) {
-				continue
 			}
 			v, ok, err := state(r, user, c)
 			if err == nil && ok && i < previews {
@@ -107,9 +138,6 @@ func (s *Shard) States(ctx context.Context, user wire.ID, list []wire.Conversati
 // State is one conversation as a member's list shows it, with the beginning of its last
 // message if preview is set; false if there is none yet, or the user is not a member.
 func (s *Shard) State(user wire.ID, c wire.Conversation, preview bool) (v wire.ConversationState, ok bool, err error) {
-	if !c.Member(user) {
-		return v, false, nil
-	}
 	err = s.view(c.Slot(), func(r *storage.Reader) (err error) {
 		v, ok, err = state(r, user, c)
 		if err == nil && ok && preview {
@@ -123,6 +151,12 @@ func (s *Shard) State(user wire.ID, c wire.Conversation, preview bool) (v wire.C
 // state reads a conversation as a member sees it. Unread are the others' messages after
 // the read cursor, counted exactly: all messages after it, less one's own.
 func state(r *storage.Reader, user wire.ID, c wire.Conversation) (v wire.ConversationState, ok bool, err error) {
+	if c.Kind == wire.Group {
+		return groupState(r, user, c)
+	}
+	if !c.Member(user) {
+		return v, false, nil
+	}
 	record, ok, err := r.Conversation(c)
 	if err != nil || !ok {
 		return v, false, err
@@ -187,6 +221,7 @@ func authorFor(ref wire.Ref, author wire.ID) wire.ID {
 type Listed struct {
 	Conversation wire.Conversation
 	Index        uint64 // of the entry that changed the row last
+	Gone         bool   // a group that the user has left
 }
 
 // Listed calls fn for each of the user's conversations whose row changed after a Raft index,
@@ -199,7 +234,7 @@ func (s *Shard) Listed(ctx context.Context, user wire.ID, since uint64, fn func(
 			return nil
 		}
 		return r.List(user, since, func(l storage.List) error {
-			fn(Listed{l.Conversation, l.Changed})
+			fn(Listed{l.Conversation, l.Changed, l.Gone})
 			return p.check()
 		})
 	})

@@ -42,3 +42,38 @@ func (c *recentChanges) unchanged(user wire.ID, since uint64) bool {
 func (c *recentChanges) place(user wire.ID) uint64 {
 	return uint64(user) * 0x9e3779b97f4a7c15 >> (64 - recentBits)
 }
+
+// grouplessBits is the size of the table of users without groups: 256 KiB a shard.
+const grouplessBits = 15
+
+// grouplessUsers remembers users of whom the index was found to have no group, so that
+// most who connect are not looked up again in each shard. Any goroutine may use it.
+type grouplessUsers [1 << grouplessBits]atomic.Uint64
+
+func (g *grouplessUsers) at(user wire.ID) *atomic.Uint64 {
+	return &g[uint64(user)*0x9e3779b97f4a7c15>>(64-grouplessBits)]
+}
+
+// has reports whether a user has no groups for sure.
+func (g *grouplessUsers) has(user wire.ID) bool { return g.at(user).Load() == uint64(user) }
+
+// note remembers what a view of the store at an index has shown. If a row of the user was
+// written since, that is forgotten at once: either here, or by forget, which comes after
+// the note of the change.
+func (g *grouplessUsers) note(user wire.ID, index uint64, recent *recentChanges) {
+	g.at(user).Store(uint64(user))
+	if !recent.unchanged(user, index) {
+		g.forget(user)
+	}
+}
+
+// forget is called when a row of a user's group is written, before readers see it and after
+// recentChanges knows.
+func (g *grouplessUsers) forget(user wire.ID) { g.at(user).CompareAndSwap(uint64(user), 0) }
+
+// clear forgets all, before another state is read.
+func (g *grouplessUsers) clear() {
+	for i := range g {
+		g[i].Store(0)
+	}
+}

@@ -20,19 +20,19 @@ var ErrBadState = errors.New("shard: records contradict each other")
 // that was accepted once is never called refused later.
 func (m *machine) send(c *command) error {
 	origin, _ := m.origin()
-	if c.conversation.Kind != wire.Direct {
-		m.refuse(origin, wire.CodeNotMember)
-		return nil
+	if c.conversation.Kind == wire.Group {
+		return m.sendToGroup(c, origin)
 	}
 	v, err := m.conversation(c.conversation)
 	if err != nil {
 		return err
 	}
-	box := v.outbox(c)
+	boxes := remembered(&v.Memory)
+	box := boxes.find(c)
 	if box >= 0 && c.number > 0 && c.number <= v.Outboxes[box].Counter && !planted.Active(planted.NoDeduplication) {
 		return m.resent(v, &v.Outboxes[box], c, origin)
 	}
-	if code := m.order(v, box, c); code != 0 {
+	if code := boxes.order(box, c); code != 0 {
 		m.refuse(origin, code)
 		return nil
 	}
@@ -40,31 +40,30 @@ func (m *machine) send(c *command) error {
 		m.refuse(origin, code)
 		return nil
 	}
-	m.accept(v, box, c, origin)
-	return nil
+	return m.accept(v, box, c, origin)
 }
 
 // order refuses whatever is not its outbox's next send. An outbox that the conversation
 // does not know, and never forgot, has sent nothing here: beyond counter 1 that is a gap
 // like any other. Once hashes of forgotten ones had to go, it can be one of those.
-func (m *machine) order(v *conversation, box int, c *command) wire.Code {
+func (m *memory) order(box int, c *command) wire.Code {
 	switch {
 	case c.number == 0:
 		return wire.CodeMalformed
 	case planted.Active(planted.NoDeduplication), planted.Active(planted.GapAccepted):
 		return 0
-	case box >= 0 && c.number == v.Outboxes[box].Counter+1:
+	case box >= 0 && c.number == m.Outboxes[box].Counter+1:
 		return 0
 	case box >= 0:
 		return wire.CodeOutOfOrder
 	}
-	hash := v.hash(c.user, c.device, c.epoch)
+	hash := outboxHash(c.conversation, c.user, c.device, c.epoch)
 	switch {
-	case v.remembers(hash):
+	case m.remembers(hash):
 		return wire.CodeUnknownOutcome
 	case c.number == 1:
 		return 0
-	case v.forgotten(hash) >= EvictedMax:
+	case m.forgotten(hash) >= EvictedMax:
 		return wire.CodeUnknownOutcome
 	}
 	return wire.CodeOutOfOrder
@@ -76,36 +75,59 @@ func (m *machine) check(v *conversation, c *command) wire.Code {
 	switch {
 	case !c.conversation.Member(c.user):
 		return wire.CodeNotMember
-	case c.tooLarge:
-		return wire.CodeBodyTooLarge
 	}
-	extensions, body, err := c.content.Body()
-	if err != nil || len(extensions)+len(body) == 0 {
-		return wire.CodeMalformed
-	}
-	if v.exists {
-		return 0
+	if code := checkContent(c); code != 0 || v.exists {
+		return code
 	}
 	switch {
 	case !m.owns(c.conversation.Slot()):
 		return wire.CodeNotLeader
 	case !c.peerKnown && c.conversation.A != c.conversation.B:
 		return wire.CodeUnknownUser
-	case len(m.outgoing)+2 > OutgoingMax:
+	case !m.roomForRows(2):
 		return wire.CodeOverloaded
 	}
 	return 0
 }
 
+// checkContent refuses what no message can say.
+func checkContent(c *command) wire.Code {
+	if c.tooLarge {
+		return wire.CodeBodyTooLarge
+	}
+	extensions, body, err := c.content.Body()
+	if err != nil || len(extensions)+len(body) == 0 {
+		return wire.CodeMalformed
+	}
+	return 0
+}
+
 // accept appends a message to a conversation, which the first one creates.
-func (m *machine) accept(v *conversation, box int, c *command, origin Origin) {
+func (m *machine) accept(v *conversation, box int, c *command, origin Origin) error {
 	if !v.exists {
-		m.create(v)
+		if err := m.create(v); err != nil {
+			return err
+		}
 	}
 	var previous uint64
 	if box >= 0 {
 		previous = v.Outboxes[box].Sequence
 	}
+	m.append(v, c, previous, origin)
+	if c.user == v.key.A {
+		v.SentA++
+	}
+	remembered(&v.Memory).use(v.key, box, c.outbox(v.Head))
+	return nil
+}
+
+// outbox is what is remembered of a send that got a sequence.
+func (c *command) outbox(sequence uint64) storage.Outbox {
+	return storage.Outbox{Author: c.user, Device: c.device, Epoch: c.epoch, Counter: c.number, Sequence: sequence}
+}
+
+// append appends a message and tells of it.
+func (m *machine) append(v *conversation, c *command, previous uint64, origin Origin) {
 	v.Time = max(v.Time, m.time)
 	switch {
 	case planted.Active(planted.ClockBack):
@@ -117,10 +139,6 @@ func (m *machine) accept(v *conversation, box int, c *command, origin Origin) {
 		Author: c.user, Previous: previous, Content: c.content}
 	m.w.AppendMessage(v.key, v.SentA, &m.message)
 	v.Head, v.Revision, v.Changed = v.Head+1, v.Revision+1, m.index
-	if c.user == v.key.A {
-		v.SentA++
-	}
-	v.use(box, storage.Outbox{Author: c.user, Device: c.device, Epoch: c.epoch, Counter: c.number, Sequence: v.Head})
 	v.dirtyRecord = true
 	m.touch(v)
 	m.counters.Messages++
@@ -136,14 +154,15 @@ func (m *machine) accept(v *conversation, box int, c *command, origin Origin) {
 // create begins a conversation. Its members' homes must list it: a home in this shard
 // does so at once, others by a row that the courier delivers. The row is in the same
 // entry, so it cannot be lost in between.
-func (m *machine) create(v *conversation) {
+func (m *machine) create(v *conversation) error {
 	v.exists = true
 	v.dirtyMembers[0], v.dirtyMembers[1] = true, v.key.A != v.key.B
 	m.cache.put(v)
-	m.list(v.key.A, v.key)
-	if v.key.B != v.key.A {
-		m.list(v.key.B, v.key)
+	err := m.list(v.key.A, v.key, firstVersion, false)
+	if err == nil && v.key.B != v.key.A {
+		err = m.list(v.key.B, v.key, firstVersion, false)
 	}
+	return err
 }
 
 // walk remembers the last chain of sends that was followed: a device that was cut off

@@ -79,7 +79,7 @@ func Open(c Config) (*Shard, error) {
 	}
 	s.queue = NewQueue(c.Nonce, c.Now, s.Kick)
 	s.machine = machine{id: c.ID, first: c.First, last: c.Last, queue: s.queue, tell: c.TellAlways,
-		cache: newConversationCache(ConversationsCachedMax), recent: newRecentChanges(), outgoing: make(map[uint64]struct{})}
+		cache: newConversationCache(ConversationsCachedMax), recent: newRecentChanges(), groupless: &grouplessUsers{}, outgoing: make(map[uint64]struct{})}
 	if err := c.Store.View(s.machine.load); err != nil {
 		return nil, fmt.Errorf("shard %d: open: %w", c.ID, err)
 	}
@@ -104,6 +104,10 @@ func (s *Shard) Send(m *Send) error { return s.queue.Send(m) }
 // Cursor queues a moved cursor; Kick afterwards. It has no answer but BAD_CURSOR.
 func (s *Shard) Cursor(c *Cursor) error { return s.queue.Cursor(c) }
 
+// Cursors queues cursors as a node has folded them; Kick afterwards. It returns those that
+// were not taken, whose sessions are to be told so.
+func (s *Shard) Cursors(list []Cursor) (left []Cursor, err error) { return s.queue.Cursors(list) }
+
 // Leading reports whether this replica takes sends and cursors.
 func (s *Shard) Leading() bool { return s.queue.isLeading() }
 
@@ -117,7 +121,7 @@ func (s *Shard) Receive(command []byte) <-chan error {
 	}
 	for i := range commands {
 		slot := commands[i].user.Slot()
-		if commands[i].kind != commandListAdd || slot < s.config.First || slot > s.config.Last {
+		if kind := commands[i].kind; kind != commandListAdd && kind != commandListGone || slot < s.config.First || slot > s.config.Last {
 			err = ErrBadCommand
 		}
 	}

@@ -89,7 +89,7 @@ func TestInstallForgetsWhatWasCached(t *testing.T) {
 func TestRefusedInstallLeavesTheShardUsable(t *testing.T) {
 	l := newReplica(t, 0, 0, split-1)
 	l.lead()
-	done := l.shard.queue.control(appendListAdd(nil, &command{user: wire.MakeID(1, 1), conversation: wire.DirectConversation(wire.MakeID(1, 1), wire.MakeID(2, 2)), version: 1}), 1)
+	done := l.shard.queue.control(appendList(nil, &command{kind: commandListAdd, user: wire.MakeID(1, 1), conversation: wire.DirectConversation(wire.MakeID(1, 1), wire.MakeID(2, 2)), version: 1}), 1)
 	l.run()
 	if err := <-done; err != nil {
 		t.Fatal(err)

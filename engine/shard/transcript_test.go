@@ -17,7 +17,7 @@ import (
 // TestTranscripts plays testdata/*.txt: one shard over a real store, fed by hand.
 func TestTranscripts(t *testing.T) {
 	runScripts(t, "testdata/*.txt", func(t *testing.T) func(*step) string {
-		p := &player{t: t, users: make(map[string]wire.ID), names: make(map[wire.ID]string)}
+		p := &player{t: t, users: make(map[string]wire.ID), names: make(map[wire.ID]string), groups: make(map[string]wire.ID)}
 		return p.play
 	})
 }
@@ -33,6 +33,7 @@ type player struct {
 	t        *testing.T
 	r        *replica
 	users    map[string]wire.ID
+	groups   map[string]wire.ID
 	names    map[wire.ID]string
 	packed   []packed
 	rows     []storage.Outgoing // delivered ones, for redelivery
@@ -83,6 +84,11 @@ var players = map[string]func(p *player, s *step){
 	"changed":  (*player).changed,
 	"listed":   (*player).listed,
 	"page":     (*player).page,
+	"group":    (*player).group,
+	"members":  (*player).members,
+	"info":     (*player).info,
+	"groups":   (*player).memberships,
+	"recordof": (*player).recordOf,
 	"messages": func(p *player, s *step) {
 		for _, m := range p.r.messages(p.conversation(s.words[1], s.words[2])) {
 			p.printf("#%d r%d at %d by %s previous %d: %.20s\n", m.Sequence, m.Revision, m.Time, p.names[m.Author], m.Previous, m.Content.Bytes)
@@ -119,6 +125,9 @@ func (p *player) id(name string) wire.ID {
 }
 
 func (p *player) conversation(x, y string) wire.Conversation {
+	if group, ok := p.groups[y]; ok {
+		return wire.GroupRef(group).Conversation(p.id(x))
+	}
 	return wire.DirectConversation(p.id(x), p.id(y))
 }
 
@@ -150,6 +159,9 @@ func (p *player) queue(q *Queue, lines []string) {
 		m := Send{Origin: Origin{Session: session, Correlation: uint64(i + 1)}, Conversation: c, Author: user,
 			Device: wire.ID(number(p.t, options, "device", 1)), Epoch: number(p.t, options, "epoch", 1), Counter: n,
 			PeerKnown: options["peer"] != "unknown", Content: content(p.t, options)}
+		if words[0] != "send" {
+			p.groupSend(&m, words[0], options)
+		}
 		for range number(p.t, options, "repeat", 1) * number(p.t, options, "epochs", 1) {
 			if err := q.Send(&m); err != nil {
 				p.printf("%s: %v, %v\n", line, err, CodeOf(err))
@@ -287,8 +299,13 @@ func (p *player) deliver(s *step) {
 		p.rows = p.rows[:0]
 		for _, line := range s.input {
 			words, options := parseLine(line)
-			row := storage.Outgoing{Number: number(p.t, options, "number", 1), Command: appendListAdd(nil, &command{user: p.id(words[0]),
-				conversation: p.conversation(words[0], words[1]), version: 1, from: uint32(number(p.t, options, "from", 7)), number: number(p.t, options, "number", 1)})}
+			kind := commandListAdd
+			if options["gone"] != "" {
+				kind = commandListGone
+			}
+			row := storage.Outgoing{Number: number(p.t, options, "number", 1), Command: appendList(nil, &command{kind: kind, user: p.id(words[0]),
+				conversation: p.conversation(words[0], words[1]), version: number(p.t, options, "version", 1),
+				from: uint32(number(p.t, options, "from", 7)), number: number(p.t, options, "number", 1)})}
 			p.rows = append(p.rows, row)
 		}
 	}
@@ -330,21 +347,24 @@ func (p *player) pair(c wire.Conversation) string {
 func (p *player) effects() {
 	for _, e := range p.r.sink.take() {
 		for _, x := range e.Sent {
-			p.printf("sent s%d/%d #%d at %d\n", x.Session, x.Correlation, x.Sequence, x.Time)
+			p.printf("sent s%d/%d #%d at %d%s\n", x.Session, x.Correlation, x.Sequence, x.Time, p.made(x.Created))
 		}
 		for _, x := range e.Refused {
 			p.printf("refused s%d/%d %v\n", x.Session, x.Correlation, x.Code)
 		}
 		for _, x := range e.Messages {
 			p.printf("message %s #%d r%d at %d by %s from s%d: %.20s\n", p.pair(x.Conversation), x.Sequence, x.Revision, x.Time,
-				p.names[x.Author], x.From, x.Content.Bytes)
+				p.names[x.Author], x.From, p.text(x.Content))
 		}
 		for _, x := range e.Receipts {
 			p.printf("receipt %s %s %s %d at %d from s%d\n", p.pair(x.Conversation), p.names[x.User],
 				[]string{"delivered", "read"}[x.Kind], x.Position, x.Time, x.From)
 		}
 		for _, x := range e.Listed {
-			p.printf("listed %s %s\n", p.names[x.User], p.pair(x.Conversation))
+			p.printf("listed %s %s%s\n", p.names[x.User], p.pair(x.Conversation), gone(x.Gone))
+		}
+		for _, x := range e.Memberships {
+			p.printf("membership %s %s %v from %d until %d\n", p.names[x.Group], p.names[x.User], x.Role, x.From, x.Until)
 		}
 	}
 }
@@ -352,8 +372,12 @@ func (p *player) effects() {
 func (p *player) printState(v *wire.ConversationState) {
 	p.printf("with %s: head %d r%d at %d unread %d own %d/%d other %d/%d", p.names[v.Ref.ID()], v.Head, v.Revision, v.Time, v.Unread,
 		v.Delivered, v.Read, v.OtherDelivered, v.OtherRead)
+	if v.Extensions != "" {
+		item, err := wire.ParseGroupItem(v.Extensions)
+		p.printf(" %v from %d of %d in %q (%v)", item.Role, item.From, item.Members, item.Title, err)
+	}
 	if v.Preview != nil {
-		p.printf(" preview by %d: %s", v.Preview.Author, v.Preview.Content.Bytes)
+		p.printf(" preview by %d: %s", v.Preview.Author, p.text(v.Preview.Content))
 	}
 	p.printf("\n")
 }
@@ -370,7 +394,7 @@ func (p *player) state(s *step) {
 func (p *player) changed(s *step) {
 	user := p.id(s.words[1])
 	index, err := p.r.shard.Changed(p.t.Context(), user, number(p.t, s.options, "since", 0), func(c Changed) {
-		p.printf("%d ", c.Index)
+		p.printf("%d%s ", c.Index, gone(c.Gone))
 		v, ok, err := p.r.shard.State(user, c.Conversation, false)
 		if err != nil || !ok || v.Time != c.Time {
 			p.t.Errorf("%+v has the state %+v (%v, %v)", c, v, ok, err)
@@ -382,7 +406,7 @@ func (p *player) changed(s *step) {
 
 func (p *player) listed(s *step) {
 	index, err := p.r.shard.Listed(p.t.Context(), p.id(s.words[1]), number(p.t, s.options, "since", 0), func(l Listed) {
-		p.printf("%d %s\n", l.Index, p.pair(l.Conversation))
+		p.printf("%d %s%s\n", l.Index, p.pair(l.Conversation), gone(l.Gone))
 	})
 	p.printf("index %d %v\n", index, err)
 }
@@ -390,9 +414,13 @@ func (p *player) listed(s *step) {
 // page reads: page USER PEER MODE SEQUENCE limit=N.
 func (p *player) page(s *step) {
 	mode := map[string]wire.HistoryMode{"forward": wire.HistoryForward, "backward": wire.HistoryBackward, "around": wire.HistoryAround}[s.words[3]]
-	ref := wire.DirectRef(p.id(s.words[2]))
-	if s.options["group"] != "" {
+	var ref wire.Ref
+	if group, ok := p.groups[s.words[2]]; ok {
+		ref = wire.GroupRef(group)
+	} else if s.options["group"] != "" {
 		ref = wire.GroupRef(p.id(s.words[2]))
+	} else {
+		ref = wire.DirectRef(p.id(s.words[2]))
 	}
 	sequence, err := strconv.ParseUint(s.words[4], 10, 64)
 	if err != nil {
@@ -419,7 +447,7 @@ func (p *player) page(s *step) {
 		if s.options["brief"] != "" && i > 0 && i < len(page.Messages)-1 {
 			continue
 		}
-		p.printf("#%d r%d at %d by %s: %.20s\n", m.Sequence, m.Revision, m.Time, p.names[m.Author], m.Content.Bytes)
+		p.printf("#%d r%d at %d by %s: %.20s\n", m.Sequence, m.Revision, m.Time, p.names[m.Author], p.text(m.Content))
 	}
 }
 
@@ -457,8 +485,12 @@ func (p *player) outgoing(*step) {
 				return err
 			}
 			for _, c := range commands {
-				p.printf("row %d.%d for slot %d: list add %s %s version %d\n", o.Number>>outgoingOrdinalBits,
-					o.Number&(1<<outgoingOrdinalBits-1), o.Target, p.names[c.user], p.pair(c.conversation), c.version)
+				what := "add"
+				if c.kind == commandListGone {
+					what = "gone"
+				}
+				p.printf("row %d.%d for slot %d: list %s %s %s version %d\n", o.Number>>outgoingOrdinalBits,
+					o.Number&(1<<outgoingOrdinalBits-1), o.Target, what, p.names[c.user], p.pair(c.conversation), c.version)
 			}
 			return nil
 		})
