@@ -52,25 +52,42 @@ func leaderOf(t *testing.T, nodes []*Node, group uint32) (leader *Node) {
 	return leader
 }
 
-// placed tells whether every shard is where the map wants it, with so many copies.
+// placed tells whether every shard, and the map, is where the map wants it, with so many
+// copies, and would be so without any one of the nodes: whoever ends a node before that may
+// take a vote that is still needed.
 func placed(n *Node, copies int) bool {
 	m := n.maps.view.Map()
 	all := n.statuses(context.Background(), m)
-	for i := range m.Shards {
-		if len(m.Shards[i].Replicas) != copies {
-			return false
-		}
-		settled := false
-		for _, s := range all {
-			if g := s.group(m.Shards[i].ID); g != nil && g.Leading {
-				settled = cluster.Settled(m.Shards[i].Replicas, cluster.Membership{Voters: g.Voters, Learners: g.Learners})
-			}
-		}
-		if !settled {
+	for _, s := range all {
+		if s.Epoch > m.Epoch {
 			return false
 		}
 	}
-	return true
+	for i := range m.Shards {
+		if len(m.Shards[i].Replicas) != copies || !settled(m, all, m.Shards[i].ID) {
+			return false
+		}
+	}
+	return (copies < 3 || len(m.MapReplicas) >= 3) && settled(m, all, cluster.MapGroup)
+}
+
+// settled tells whether all replicas of a group know that they are, and none but, the ones
+// that the map wants, on nodes that it has, and that one of them leads.
+func settled(m *cluster.Map, all map[uint32]*nodeStatus, group uint32) bool {
+	desired, _ := m.Wanted(group)
+	leading := false
+	for _, r := range desired {
+		s := all[r.Node]
+		if s == nil || m.Live(r.Node) == nil {
+			return false
+		}
+		g := s.group(group)
+		if g == nil || !cluster.Settled(desired, cluster.Membership{Voters: g.Voters, Learners: g.Learners}) {
+			return false
+		}
+		leading = leading || g.Leading
+	}
+	return leading
 }
 
 // Everybody chats with everybody, whichever node they are at and whichever leads.

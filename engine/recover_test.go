@@ -18,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"parley/engine/cluster"
+	"parley/raft"
 	"parley/storage"
 	"parley/wire"
 )
@@ -39,7 +40,8 @@ func loseCluster(t *testing.T) *lostCluster {
 	return l
 }
 
-// talkInCluster lets people talk at three nodes and waits until all replicas have all of it.
+// talkInCluster lets people talk at three nodes and waits until the logs of all replicas have
+// all of it; the followers need not know yet that it is committed.
 func talkInCluster(t *testing.T) *lostCluster {
 	t.Helper()
 	l := &lostCluster{nodes: startCluster(t, 3), says: 3}
@@ -62,7 +64,9 @@ func talkInCluster(t *testing.T) *lostCluster {
 	for _, id := range l.ids {
 		listed(t, l.nodes[0], id, 2)
 	}
-	waitUntil(t, func() bool { return level(l.nodes) })
+	waitUntil(t, func() bool {
+		return level(l.nodes, func(g *raft.Group) uint64 { s := g.Stats(); return max(s.Last, s.Applied) })
+	})
 	return l
 }
 
@@ -87,8 +91,8 @@ func (l *lostCluster) end(t *testing.T) {
 	}
 }
 
-// level tells whether all replicas of each group are at the same index.
-func level(nodes []*Node) bool {
+// level tells whether all replicas of each group have the same index.
+func level(nodes []*Node, indexOf func(*raft.Group) uint64) bool {
 	at := make(map[uint32]uint64)
 	for _, n := range nodes {
 		for _, group := range n.roster.groups() {
@@ -96,11 +100,11 @@ func level(nodes []*Node) bool {
 			if g == nil {
 				return false
 			}
-			applied := g.Applied() // 0 is an index like another: that of a replica that has nothing yet
-			if index, known := at[group]; known && index != applied {
+			index := indexOf(g) // 0 is an index like another: that of a replica that has nothing yet
+			if other, known := at[group]; known && index != other {
 				return false
 			}
-			at[group] = applied
+			at[group] = index
 		}
 	}
 	return true
@@ -458,7 +462,7 @@ func TestTheNewestCopiesAreTaken(t *testing.T) {
 	}
 	user(t, n, "somebody new")
 	added := []*Node{joinCluster(t, n), joinCluster(t, n)}
-	waitUntil(t, func() bool { return placed(n, 3) && level(append(added, n)) })
+	waitUntil(t, func() bool { return placed(n, 3) && level(append(added, n), (*raft.Group).Applied) })
 	l.findShards(t, added[0])
 }
 
