@@ -57,10 +57,13 @@ func (q *cursorQueue) add(c *Cursor) error {
 
 // sessions appends where the waiting cursors came from, once each.
 func (q *cursorQueue) sessions(dst []Origin) []Origin {
+	return cursorSessions(dst, q.cursors[q.next:])
+}
+
+func cursorSessions(dst []Origin, cursors []Cursor) []Origin {
 	told := make(map[Origin]struct{})
-	for i := range q.cursors[q.next:] {
-		c := &q.cursors[q.next+i]
-		o := Origin{Session: c.Session, Node: c.Node}
+	for i := range cursors {
+		o := Origin{Session: cursors[i].Session, Node: cursors[i].Node}
 		if _, ok := told[o]; !ok {
 			told[o] = struct{}{}
 			dst = append(dst, o)

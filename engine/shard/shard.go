@@ -240,15 +240,20 @@ func (s *Shard) Follow() {
 func (s *Shard) Next(dst []byte) (entry []byte, handle any, ok bool) { return s.queue.Next(dst) }
 
 // Failed implements raft.Source: whether the entry will ever be applied is unknown, so
-// the senders are told to try again under the same counters. Cursors queue again as long
-// as this replica leads; else their sessions are told to send them again.
+// the senders are told to try again under the same counters. Cursors of entries that took
+// too long queue again; of others the sessions are told to send them again.
 func (s *Shard) Failed(handle any, err error) {
 	origin, _ := handle.(uint64)
 	b := s.queue.claim(origin)
 	if b == nil {
 		return
 	}
-	s.retry(b.cursors)
+	if errors.Is(err, raft.ErrTimeout) {
+		s.retry(b.cursors)
+	} else {
+		// Not at once: a replica that has just lost its leadership would fail again.
+		s.dismissWith(CodeOf(err), err, cursorSessions(nil, b.cursors), nil)
+	}
 	s.refuse(b, err)
 }
 
