@@ -146,6 +146,8 @@ func (e *edge) act(s *seat, a *session.Action) {
 		e.send(s, &a.Send)
 	case session.Change:
 		e.change(s, &a.Change)
+	case session.Join:
+		e.join(s, &a.Join)
 	case session.Cursor:
 		e.cursor(s, &a.Cursor)
 	case session.Typing:

@@ -142,3 +142,15 @@ func (e *edge) change(s *seat, g *wire.GroupChange) {
 		e.queueWith(s, ref, &change)
 	}
 }
+
+// join queues that a user has a group's link.
+func (e *edge) join(s *seat, j *wire.Join) {
+	if e.node.diskFull.Load() {
+		e.fail(s, j.Correlation, wire.CodeDiskFull)
+		return
+	}
+	e.queueWith(s, j.Ref, &shard.Send{
+		Origin:       shard.Origin{Session: uint64(s.handle), Correlation: j.Correlation},
+		Conversation: j.Ref.Conversation(s.User), Author: s.User, Device: s.Device, Epoch: s.Epoch, PeerKnown: true, Secret: j.Secret,
+	})
+}

@@ -58,7 +58,7 @@ func (n *Node) groupState(ctx context.Context, user wire.ID, q *wire.GroupInfo) 
 		if err != nil {
 			return wire.GroupState{}, err
 		}
-		return l.Group(user, q.Ref.ID())
+		return l.GroupState(user, *q)
 	}
 	answer, err := n.ask(ctx, r, p, readGroup, wire.AppendGroupInfo(binary.AppendUvarint(nil, uint64(user)), q))
 	if err != nil {

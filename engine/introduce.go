@@ -74,25 +74,25 @@ func (r *route) introduced(p delivery.Position, answer []byte) ([]byte, error) {
 	return t.src, nil
 }
 
-// introduceUser does all of it for a user who is attached, wherever the shard is led.
-func (n *Node) introduceUser(ctx context.Context, r *route, user wire.ID) error {
+// introduceUser does all of it for a user, wherever the shard is led, and says where it may
+// be read for the user then.
+func (n *Node) introduceUser(ctx context.Context, r *route, user wire.ID) (delivery.Position, error) {
 	p, err := r.attach(user)
 	if err != nil {
-		return err
+		return p, err
 	}
 	if p.Node == 0 {
 		l, err := r.lead(ctx)
 		if err != nil {
-			return err
+			return p, err
 		}
-		return r.introduce(l, user)
+		return p, r.introduce(l, user)
 	}
 	answer, err := n.ask(ctx, r, p, readGroups, binary.AppendUvarint(nil, uint64(user)))
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = r.introduced(p, answer)
 	}
-	_, err = r.introduced(p, answer)
-	return err
+	return p, err
 }
 
 // answerGroups answers the questions of another node that have to do with groups.
@@ -128,7 +128,7 @@ func (r *route) answerGroups(ctx context.Context, l *replica, q *question) ([]by
 		if err != nil {
 			return nil, err
 		}
-		state, err := l.Group(user, g.Ref.ID())
+		state, err := l.GroupState(user, g)
 		return wire.AppendGroupState(nil, &state), err
 	}
 	return nil, errQuestion

@@ -11,8 +11,8 @@ import (
 )
 
 // peers is a loop's memory of which users exist, so that a message to one costs no
-// look-up, and of what waits for a look-up. What is meant for somebody unknown is refused
-// by the conversation's shard, not here: only there duplicates are seen.
+// look-up, and of what waits for a look-up. A message to somebody unknown is refused by the
+// conversation's shard, not here: only there duplicates are seen.
 type peers struct {
 	exist     map[wire.ID]struct{}
 	held      map[wire.Ref][]heldSend
@@ -74,7 +74,7 @@ func (e *edge) queueWith(s *seat, ref wire.Ref, send *shard.Send, users ...wire.
 		return
 	}
 	kept := heldSend{Send: *send, users: slices.Clone(users)}
-	kept.Content.Bytes = bytes.Clone(send.Content.Bytes)
+	kept.Content.Bytes, kept.Secret = bytes.Clone(send.Content.Bytes), bytes.Clone(send.Secret)
 	p.held[ref] = append(waiting, kept)
 	p.heldBytes += kept.bytes()
 }
@@ -113,6 +113,9 @@ func (e *edge) looked(item peerItem) {
 			e.refuse(reactor.Handle(h.Session), h.Correlation, shard.CodeOf(item.err))
 		case len(unknown) > 0:
 			e.refuse(reactor.Handle(h.Session), h.Correlation, wire.CodeOverloaded)
+		case len(missing) > 0 && h.Event:
+			// Nobody's account is ever taken away, so no event with these users was accepted before.
+			e.refuse(reactor.Handle(h.Session), h.Correlation, wire.CodeUnknownUser)
 		default:
 			h.PeerKnown = len(missing) == 0
 			e.queue(&h.Send)

@@ -124,9 +124,14 @@ func (n *Node) listed(l shard.ListedEffect) {
 }
 
 func (n *Node) tellListed(l shard.ListedEffect) {
-	for _, entry := range n.sessions.Append(nil, l.User) {
+	n.tellHead(l.User, wire.Head{Ref: l.Conversation.Ref(l.User), Sequence: 1, Revision: 1})
+}
+
+// tellHead tells a user's sessions how far a conversation reaches.
+func (n *Node) tellHead(user wire.ID, head wire.Head) {
+	for _, entry := range n.sessions.Append(nil, user) {
 		h := reactor.Handle(entry.Handle)
-		n.post(h, headItem{handle: h, head: wire.Head{Ref: l.Conversation.Ref(l.User), Sequence: 1, Revision: 1}})
+		n.post(h, headItem{handle: h, head: head})
 	}
 }
 
@@ -144,15 +149,24 @@ func (n *Node) attachListed() {
 	}
 }
 
-// introduceListed makes sure that the user's sessions hear of a group from now on.
+// introduceListed makes sure that the user's sessions hear of a group from now on, and tells
+// them how far it reaches: they may have been in it before.
 func (n *Node) introduceListed(r *route, l shard.ListedEffect) {
 	ctx, cancel := context.WithTimeout(n.life, readTimeout)
 	defer cancel()
-	if err := n.introduceUser(ctx, r, l.User); err != nil {
+	p, err := n.introduceUser(ctx, r, l.User)
+	if err != nil {
 		n.listAgain(l)
 		return
 	}
-	n.tellListed(l)
+	ref := l.Conversation.Ref(l.User)
+	list, err := n.statesIn(ctx, r, p, &statesQuery{user: l.User, refs: []wire.Ref{ref}})
+	switch {
+	case err != nil:
+		n.listAgain(l)
+	case len(list) == 1 && list[0].Head > 0: // else the user has left meanwhile
+		n.tellHead(l.User, wire.Head{Ref: ref, Sequence: list[0].Head, Revision: list[0].Revision})
+	}
 }
 
 // listPause is how long a listing waits that could not be seen to.

@@ -25,6 +25,11 @@
 // known by tickets; those without an answer when a stream breaks are refused with TIMEOUT,
 // under which a client keeps the counter.
 //
+// Of groups an edge has three tables, each as small as it can be: the loop's Audience knows
+// its sessions that are members, Groups knows which loops have any, and the leader's Outlet
+// knows which nodes want a group's messages. Memberships come in the streams, in one order
+// with the messages; those of before a user was attached come by Introduce.
+//
 // What is relied upon: a link keeps the order of its messages; whoever drives an inlet and
 // an outlet tells both of a link that may have lost something, sooner or later; and a
 // leader is announced each second, behind what was sent before on the same link.

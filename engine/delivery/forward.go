@@ -13,14 +13,15 @@ const (
 	forwardExtended
 	forwardTooLarge
 	forwardGroup
-	forwardSameUser         // as the one before it: author, device and outbox, or user
-	forwardSameConversation // as the one before it
-	forwardRead             // the cursor is one of kind Read
-	forwardEvent            // the content is an event, which this node has looked at
+	forwardSameUser                       // as the one before it: author, device and outbox, or user
+	forwardSameConversation               // as the one before it
+	forwardRead                           // the cursor is one of kind Read
+	forwardEvent                          // the content is an event, which this node has looked at
+	forwardJoin             = forwardRead // of a send: in place of a content it has a link's secret
 )
 
 const (
-	forwardSendFlags   = forwardPeerKnown | forwardExtended | forwardTooLarge | forwardGroup | forwardSameUser | forwardSameConversation | forwardEvent
+	forwardSendFlags   = forwardPeerKnown | forwardExtended | forwardTooLarge | forwardGroup | forwardSameUser | forwardSameConversation | forwardEvent | forwardJoin
 	forwardCursorFlags = forwardGroup | forwardSameUser | forwardSameConversation | forwardRead
 	// forwardSendBytesMin and forwardCursorBytesMin are the least that one takes: flags,
 	// session, counter and an empty content, or position.
@@ -81,6 +82,10 @@ func appendForwardSend(dst []byte, m, before *shard.Send) []byte {
 	if m.Event {
 		flags |= forwardEvent
 	}
+	text := m.Content.Bytes
+	if len(m.Secret) > 0 {
+		flags, text = flags|forwardJoin, m.Secret
+	}
 	if before != nil && sameOutbox(m, before) {
 		flags |= forwardSameUser
 	}
@@ -101,8 +106,8 @@ func appendForwardSend(dst []byte, m, before *shard.Send) []byte {
 	if flags&forwardTooLarge != 0 {
 		return dst
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(m.Content.Bytes)))
-	return append(dst, m.Content.Bytes...)
+	dst = binary.AppendUvarint(dst, uint64(len(text)))
+	return append(dst, text...)
 }
 
 func appendForwardCursor(dst []byte, c, before *shard.Cursor) []byte {
@@ -186,12 +191,22 @@ func (d *decoder) forwardSend(before *shard.Send) (m shard.Send) {
 	m.Conversation = d.forwardConversation(flags, m.Author, last)
 	m.Counter, m.PeerKnown = d.upTo(wire.NumberMax), flags&forwardPeerKnown != 0
 	m.Content.Extended, m.Event = flags&forwardExtended != 0, flags&forwardEvent != 0
-	if flags&forwardTooLarge != 0 {
-		m.Content.Bytes = oversized
-	} else {
-		m.Content.Bytes = d.bytes(d.upTo(wire.ContentBytesMax))
+	switch text := d.forwardText(flags); {
+	case flags&forwardJoin == 0:
+		m.Content.Bytes = text
+	case len(text) == 0 || flags&(forwardTooLarge|forwardExtended) != 0:
+		d.fail("secret of a link")
+	default:
+		m.Secret = text
 	}
 	return m
+}
+
+func (d *decoder) forwardText(flags byte) []byte {
+	if flags&forwardTooLarge != 0 {
+		return oversized
+	}
+	return d.bytes(d.upTo(wire.ContentBytesMax))
 }
 
 func (d *decoder) forwardCursor(before *shard.Cursor) (c shard.Cursor) {

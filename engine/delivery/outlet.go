@@ -328,6 +328,7 @@ func (o *Outlet) Nodes(dst []uint32, user wire.ID) []uint32 {
 type OutletStats struct {
 	Streams, Broken int
 	Attached        int // users, counted once for each node
+	Groups          int // whose messages nodes want, likewise
 	RecentBytes     int
 }
 
@@ -335,7 +336,7 @@ type OutletStats struct {
 func (o *Outlet) Stats() OutletStats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	stats := OutletStats{Streams: len(o.order), Attached: o.attached.Len(), RecentBytes: o.recent.Bytes()}
+	stats := OutletStats{Streams: len(o.order), Attached: o.attached.Len(), Groups: o.attached.groups.used, RecentBytes: o.recent.Bytes()}
 	for _, s := range o.order {
 		if s.broken {
 			stats.Broken++

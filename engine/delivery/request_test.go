@@ -25,7 +25,10 @@ var drawSend = rapid.Custom(func(t *rapid.T) shard.Send {
 		Epoch: rapid.Uint64Range(0, 2).Draw(t, "epoch"), Counter: drawNumber.Draw(t, "counter"), PeerKnown: rapid.Bool().Draw(t, "known"),
 		Event: rapid.IntRange(0, 3).Draw(t, "event") == 0, Content: drawContent(t)}
 	m.Conversation = memberOf(drawConversation.Draw(t, "conversation"), m.Author)
-	if rapid.IntRange(0, 9).Draw(t, "large") == 0 {
+	switch rapid.IntRange(0, 9).Draw(t, "large or a link") {
+	case 1:
+		m.Content, m.Secret = wire.Content{}, []byte("0123456789abcdef")
+	case 0:
 		m.Content.Bytes = bytes.Repeat([]byte{'x'}, wire.ContentBytesMax+rapid.IntRange(0, 1).Draw(t, "beyond"))
 	}
 	return m

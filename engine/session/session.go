@@ -65,6 +65,7 @@ const (
 	Greeted             // HELLO was good: this device's other session is replaced
 	Send                // queue Send
 	Change              // queue Change, which makes or changes a group
+	Join                // queue Join, by a group's link
 	Cursor              // queue Cursor
 	Typing              // tell the user that Ref names
 	Sync                // answer Request, a *wire.Sync; pushes begin now
@@ -82,6 +83,7 @@ type Action struct {
 	Frames  []byte
 	Send    wire.Send
 	Change  wire.GroupChange
+	Join    wire.Join
 	Cursor  wire.Cursor
 	Request any
 }
@@ -205,13 +207,16 @@ func (s *Session) change(f wire.Frame, out []Action) []Action {
 	return append(out, Action{Kind: Change, Change: g})
 }
 
-// join refuses: no group has a link yet.
+// join passes on that the user has a group's link.
 func (s *Session) join(f wire.Frame, out []Action) []Action {
 	j, err := wire.ParseJoin(f)
-	if err != nil {
+	switch {
+	case err != nil:
 		return s.malformed(out, err)
+	case !s.Groups():
+		return failure(out, j.Correlation, wire.CodeUnsupported, 0, noGroups)
 	}
-	return failure(out, j.Correlation, wire.CodeUnsupported, 0, "groups have no links yet")
+	return append(out, Action{Kind: Join, Join: j})
 }
 
 func (s *Session) cursor(f wire.Frame, out []Action) []Action {

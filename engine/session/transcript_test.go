@@ -168,7 +168,7 @@ func frameOf(t *testing.T, name, rest string) []byte {
 }
 
 var kindNames = map[Kind]string{Reply: "reply", Greeted: "greeted", Send: "send", Cursor: "cursor", Typing: "typing",
-	Sync: "sync", Read: "read", Close: "close", Change: "change"}
+	Sync: "sync", Read: "read", Close: "close", Change: "change", Join: "join"}
 
 func describe(t *testing.T, a *Action) string {
 	switch a.Kind {
@@ -182,6 +182,8 @@ func describe(t *testing.T, a *Action) string {
 		return fmt.Sprintf("send correlation=%d ref=%d counter=%d size=%d", a.Send.Correlation, a.Send.Ref, a.Send.Counter, len(a.Send.Content.Bytes))
 	case Change:
 		return fmt.Sprintf("change correlation=%d ref=%d counter=%d event=%x", a.Change.Correlation, a.Change.Ref, a.Change.Counter, a.Change.Event)
+	case Join:
+		return fmt.Sprintf("join correlation=%d ref=%d secret=%x", a.Join.Correlation, a.Join.Ref, a.Join.Secret)
 	case Cursor:
 		return fmt.Sprintf("cursor ref=%d position=%d kind=%d", a.Cursor.Ref, a.Cursor.Position, a.Cursor.Kind)
 	case Typing:
