@@ -240,6 +240,8 @@ func (g *Group) elected(ctx context.Context) error {
 
 // watch follows hashicorp/raft's news of leadership.
 func (g *Group) watch() {
+	again := time.NewTimer(electAgain)
+	defer again.Stop()
 	for {
 		g.tellLeader()
 		select {
@@ -247,8 +249,14 @@ func (g *Group) watch() {
 		case leads := <-g.notify:
 			if leads {
 				g.elect()
+				again.Reset(electAgain)
 			} else {
 				g.resign(ErrNotLeader)
+			}
+		case <-again.C:
+			if g.isBeginning() {
+				g.elect()
+				again.Reset(electAgain)
 			}
 		case <-g.closing:
 			return
@@ -256,8 +264,18 @@ func (g *Group) watch() {
 	}
 }
 
+// isBeginning tells whether this replica was elected and its Machine does not know yet. That
+// takes long if a disk or a peer is slow, and for ever if the library has refused the empty
+// entry: it does while it remembers a transfer of an earlier leadership, which goes on
+// until the peer has answered or did not in time.
+func (g *Group) isBeginning() bool {
+	g.machineMu.Lock()
+	defer g.machineMu.Unlock()
+	return g.machine.elected != 0 && !g.machine.leads
+}
+
 // elect notes the term that this replica leads in, and proposes the empty entry whose
-// application shows that everything before it was applied.
+// application shows that everything before it was applied. One more of them does no harm.
 func (g *Group) elect() {
 	term := g.raft.CurrentTerm()
 	if g.raft.State() != hraft.Leader || g.raft.CurrentTerm() != term {

@@ -59,6 +59,9 @@ const (
 	// transferTimeout is when a transfer of leadership is given up. The library does so
 	// after an election timeout, and refuses entries until then.
 	transferTimeout = 2 * electionTimeout
+	// electAgain is how long an elected leader waits for its first entry before it proposes
+	// another one.
+	electAgain = 250 * time.Millisecond
 	// transferPoll is how often a transfer looks how far it is.
 	transferPoll = time.Millisecond
 	// suspectInterval is how often the failure detector is asked about leaders, and

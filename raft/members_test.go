@@ -354,6 +354,64 @@ func TestTransferToASilentServerIsGivenUp(t *testing.T) {
 	})
 }
 
+// hangingNetwork is a network in which whoever asks another one to lead gets no answer
+// before a while.
+type hangingNetwork struct {
+	Network
+	asked atomic.Int32
+	hang  time.Duration
+}
+
+type hangingTransport struct {
+	Transport
+	*hangingNetwork
+}
+
+func (n *hangingNetwork) Transport(group uint32, server string) (Transport, error) {
+	t, err := n.Network.Transport(group, server)
+	return &hangingTransport{t, n}, err
+}
+
+func (t *hangingTransport) TimeoutNow(hraft.ServerID, hraft.ServerAddress, *hraft.TimeoutNowRequest, *hraft.TimeoutNowResponse) error {
+	t.asked.Add(1)
+	time.Sleep(t.hang)
+	return errUnreachable
+}
+
+// TestLeadershipAfterATransferThatHangs has a leader ask another replica to lead, be cut off
+// before there is an answer, and be elected again: the library then refuses the first
+// entries of the new term, and the leader leads all the same.
+func TestLeadershipAfterATransferThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := makeCluster(t, 7, 3)
+		hanging := make(map[string]*hangingNetwork)
+		for _, m := range c.members {
+			hanging[m.server] = &hangingNetwork{Network: c.network.Network(m.server), hang: 10 * time.Second}
+			m.startOn(hanging[m.server])
+		}
+		defer c.close()
+		l := c.awaitLeader()
+		at := slices.Index(c.members, l)
+		target, other := c.members[(at+1)%3], c.members[(at+2)%3]
+		c.network.Isolate(other.server)
+		value := l.propose() // without which the other one cannot win an election
+		eventually(t, "an entry that two have", func() bool { return c.isAcknowledged(value) })
+		transferred := make(chan error, 1)
+		go func() { transferred <- l.group.TransferLeadership(t.Context(), target.server) }()
+		eventually(t, "the question", func() bool { return hanging[l.server].asked.Load() == 1 })
+		c.network.Isolate(l.server)
+		eventually(t, "the end of the leadership", func() bool { return !l.group.Leading() })
+		if err := <-transferred; err != nil {
+			t.Errorf("transfer: %v", err)
+		}
+		c.network.Heal()
+		c.network.Isolate(target.server)
+		eventually(t, "the next leadership", l.group.Leading)
+		c.network.Heal()
+		c.settle()
+	})
+}
+
 // badSender is a network whose first snapshots end too early, and whose next ones arrive
 // but are not answered.
 type badSender struct {
