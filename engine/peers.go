@@ -92,32 +92,45 @@ func (e *edge) lookUp(user wire.ID, ref wire.Ref, users []wire.ID) bool {
 	})
 }
 
+// resolve takes those that exist off a held send's users, and tells whether others were not
+// asked for. What the look-up found counts even if the loop's memory is too small to keep it.
+func (p *peers) resolve(h *heldSend, item *peerItem) (again bool) {
+	p.heldBytes -= h.bytes()
+	h.users = slices.DeleteFunc(h.users, func(user wire.ID) bool {
+		_, found := slices.BinarySearch(item.exist, user)
+		return found || p.known(user)
+	})
+	p.heldBytes += h.bytes()
+	return item.err == nil && slices.ContainsFunc(h.users, func(user wire.ID) bool { return !slices.Contains(item.asked, user) })
+}
+
 // looked queues what waited for a look-up, up to what needs another one.
 func (e *edge) looked(item peerItem) {
 	p := &e.peers
 	waiting := p.held[item.ref]
 	delete(p.held, item.ref)
+	slices.Sort(item.exist)
 	for _, user := range item.exist {
 		p.learn(user)
 	}
 	for i := range waiting {
 		h := &waiting[i]
-		unknown := slices.DeleteFunc(p.unknown(h.users), func(user wire.ID) bool { return slices.Contains(item.asked, user) })
-		if item.err == nil && len(unknown) > 0 && e.lookUp(h.Author, item.ref, unknown) {
+		again := p.resolve(h, &item)
+		if again && e.lookUp(h.Author, item.ref, slices.Clone(h.users)) {
 			p.held[item.ref] = waiting[i:]
 			break
 		}
 		p.heldBytes -= h.bytes()
-		switch missing := p.unknown(h.users); {
-		case item.err != nil && len(missing) > 0:
+		switch missing := len(h.users) > 0; {
+		case item.err != nil && missing:
 			e.refuse(reactor.Handle(h.Session), h.Correlation, shard.CodeOf(item.err))
-		case len(unknown) > 0:
+		case again:
 			e.refuse(reactor.Handle(h.Session), h.Correlation, wire.CodeOverloaded)
-		case len(missing) > 0 && h.Event:
+		case missing && h.Event:
 			// Nobody's account is ever taken away, so no event with these users was accepted before.
 			e.refuse(reactor.Handle(h.Session), h.Correlation, wire.CodeUnknownUser)
 		default:
-			h.PeerKnown = len(missing) == 0
+			h.PeerKnown = !missing
 			e.queue(&h.Send)
 		}
 	}
