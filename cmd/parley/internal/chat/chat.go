@@ -33,6 +33,10 @@ const (
 type Client interface {
 	User() wire.ID
 	Queue(ref wire.Ref, content wire.Content) (*client.Pending, error)
+	Change(ref wire.Ref, event wire.Event) (*client.Pending, error)
+	CreateGroup(ctx context.Context, title string, flags uint64, members ...wire.ID) (wire.Ref, error)
+	Group(ctx context.Context, ref wire.Ref) (wire.GroupState, error)
+	Members(ctx context.Context, q wire.Members) (wire.MemberList, error)
 	Events() <-chan client.Event
 	Conversations() []wire.ConversationState
 	History(ctx context.Context, h wire.History) (wire.Page, error)
@@ -70,6 +74,7 @@ type session struct {
 	ctx      context.Context
 	self     wire.ID
 	names    map[wire.ID]string
+	titles   map[wire.Ref]string // of groups, where the list does not have them
 	talks    map[wire.Ref]*talk
 	current  *talk                  // nil until /with
 	opening  string                 // the name that is being looked up; input waits
@@ -113,7 +118,7 @@ func Run(ctx context.Context, c Config) error {
 	defer cancel()
 	s := &session{
 		Config: c, ctx: ctx, self: c.Client.User(),
-		names: map[wire.ID]string{}, talks: map[wire.Ref]*talk{},
+		names: map[wire.ID]string{}, titles: map[wire.Ref]string{}, talks: map[wire.Ref]*talk{},
 		outcomes: make(chan outcome), answers: make(chan func()),
 		writing: time.NewTimer(time.Hour),
 	}

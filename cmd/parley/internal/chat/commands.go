@@ -29,8 +29,9 @@ func init() {
 		{"list", "", "show your conversations, the latest first", (*session).list},
 		{"history", "[N]", "show N older messages", (*session).history},
 		{"status", "", "show who you are and how you are connected", (*session).showState},
-		{"quit", "", "leave", func(s *session, _ string) { s.leave() }},
+		{"quit", "", "end the chat", func(s *session, _ string) { s.leave() }},
 	}
+	commands = append(commands, groupCommands...)
 }
 
 // entered does what a finished line says.
@@ -190,6 +191,9 @@ func (s *session) showPage(t *talk, messages []wire.PageMessage) {
 		if author == 0 {
 			author = t.ref.ID()
 		}
+		if e, ok := m.Content.Event(); ok {
+			s.showEvent(t, author, &e)
+		}
 		if t.first == 0 || m.Sequence < t.first {
 			t.first = m.Sequence
 		}
@@ -244,9 +248,11 @@ func (s *session) list(string) {
 		return
 	}
 	states = states[:min(len(states), wire.UsersMax)]
-	ids := make([]wire.ID, len(states))
+	var ids []wire.ID
 	for i := range states {
-		ids[i] = states[i].Ref.ID()
+		if !states[i].Ref.Group() {
+			ids = append(ids, states[i].Ref.ID())
+		}
 	}
 	var users []wire.User
 	s.ask(func(ctx context.Context) (err error) {
@@ -260,10 +266,13 @@ func (s *session) list(string) {
 			s.names[u.ID] = u.Name
 		}
 		var b strings.Builder
-		for i, state := range states {
-			name := s.names[ids[i]]
-			if name == "" {
-				name = "user " + ids[i].String()
+		for _, state := range states {
+			name := s.names[state.Ref.ID()]
+			switch {
+			case state.Ref.Group():
+				name = s.titleOf(&state)
+			case name == "":
+				name = "user " + state.Ref.ID().String()
 			}
 			fmt.Fprintf(&b, "%-20s %d messages, %d unread, last %s\n", name, state.Head, state.Unread,
 				state.Time.Time().Local().Format(time.DateTime))

@@ -18,6 +18,8 @@ func (s *session) event(e client.Event) {
 		s.message(e)
 	case *client.ReceiptEvent:
 		s.receipt(e)
+	case *client.CountsEvent:
+		s.counts(e)
 	case *client.TypingEvent:
 		if s.current != nil && e.Ref == s.current.ref && e.Author != s.self {
 			s.setTyping(true)
@@ -68,6 +70,8 @@ func (s *session) message(e *client.MessageEvent) {
 		if e.Author != s.self {
 			s.elsewhere(e)
 		}
+	case t.ref.Group():
+		s.groupMessage(t, e)
 	default:
 		s.showMessage(t, e)
 	}
@@ -82,6 +86,11 @@ func (s *session) showMessage(t *talk, e *client.MessageEvent) {
 	if t.first == 0 {
 		t.first = e.Sequence
 	}
+	if event, ok := e.Content.Event(); ok {
+		s.showEvent(t, e.Author, &event)
+		s.markRead(t)
+		return
+	}
 	if e.Sent {
 		return // on the screen since it was written
 	}
@@ -94,7 +103,13 @@ func (s *session) showMessage(t *talk, e *client.MessageEvent) {
 
 // showLine shows a message and follows its ticks if it is ours.
 func (s *session) showLine(t *talk, sequence uint64, author wire.ID, at wire.Time, c wire.Content, old bool) {
+	if _, ok := c.Event(); ok {
+		return // shown as what it did
+	}
 	l := &Line{Sequence: sequence, Time: at.Time().Local(), Author: t.name, Text: contentText(c), Old: old}
+	if t.ref.Group() {
+		l.Author = s.names[author]
+	}
 	if author == s.self {
 		l.Author, l.Status = s.names[s.self], Sent
 		switch {
@@ -138,6 +153,10 @@ func contentText(c wire.Content) string {
 
 // elsewhere tells of a message in another conversation.
 func (s *session) elsewhere(e *client.MessageEvent) {
+	if e.Ref.Group() {
+		s.elsewhereGroup(e)
+		return
+	}
 	s.name(e.Author, func(name string) {
 		s.notice("%s writes to you; /with %s answers", name, name)
 	})

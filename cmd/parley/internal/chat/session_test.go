@@ -384,3 +384,44 @@ func TestContentThatMustBeUnderstoodIsNotShown(t *testing.T) {
 		}
 	}
 }
+
+func TestAGroupFromItsMakingToItsEnd(t *testing.T) {
+	n := startNode(t, t.TempDir(), "127.0.0.1:0")
+	ada := runChat(t, dial(t, n, "ada"), Config{With: "bob", History: 20}, false)
+	bob := runChat(t, dial(t, n, "bob"), Config{With: "ada", History: 20}, false)
+	ada.shows(t, "ada and bob")
+	bob.shows(t, "bob and ada")
+	ada.write("/who\n/invite carol\n/group\n/group friends\n")
+	ada.shows(t, "* this is not a group: /group TITLE opens or makes one")
+	ada.shows(t, "* Say which: /group TITLE")
+	ada.shows(t, `* ada made the group "friends"`)
+	ada.write("/invite bob\n/invite nobody\n/invite\n")
+	ada.shows(t, "* ada added bob")
+	ada.shows(t, "* Not done: there is no such user")
+	ada.shows(t, "* Say whom, by name.")
+	bob.shows(t, "* ada writes in friends; /group friends opens it")
+	bob.write("/group friends\nhello all\n")
+	ada.shows(t, "bob: hello all")
+	bob.write("/title mine\n/remove ada\n")
+	bob.until(t, "two refusals", func() bool { return strings.Count(bob.String(), "* Not done: ") == 2 })
+	ada.write("welcome\n/title pals\n/moderator bob\n/invite carol\n")
+	bob.shows(t, "ada: welcome")
+	bob.shows(t, `* ada called the group "pals"`)
+	bob.shows(t, "* ada made bob moderator")
+	bob.write("/who\n")
+	bob.shows(t, "pals: 3 members")
+	for _, want := range []string{"ada                  owner", "bob                  moderator", "carol                member"} {
+		bob.shows(t, want)
+	}
+	bob.write("/remove carol\n")
+	ada.shows(t, "* bob removed carol")
+	bob.write("/leave\nstill there?\n")
+	ada.shows(t, "* bob left")
+	bob.shows(t, "* Not sent")
+	ada.write("/list\n")
+	ada.shows(t, "pals                 9 messages")
+	ada.write("/quit\n")
+	if err := ada.end(t); err != nil && !errors.Is(err, ErrUnsent) {
+		t.Error(err)
+	}
+}
