@@ -32,13 +32,13 @@ type groupOptions struct {
 func newGroup() *cobra.Command {
 	o := &groupOptions{}
 	c := &cobra.Command{Use: "group", Short: "One group whose owner writes to all members", Args: cobra.NoArgs,
-		Long: "The owner of a group of --members keeps --window messages on their way: one is until each of the --online\n" +
+		Long: "The owner of a group of --members keeps --window messages on their way: one is until each other of the --online\n" +
 			"members has it. Every message is durable before it is acknowledged. With --receipts each member that is online\n" +
 			"tells once a second how far it has read, and the owner is told how many have.\n\n" +
 			"With --rate messages are due at fixed moments, and latency counts from there."}
 	f := c.Flags()
-	f.IntVar(&o.members, "members", 1000, "how many members the group has beside its owner")
-	f.IntVar(&o.online, "online", 0, "how many of them are connected; 0: all")
+	f.IntVar(&o.members, "members", 1000, "how many members the group has, its owner among them")
+	f.IntVar(&o.online, "online", 0, "how many of them are connected, the owner among them; 0: all")
 	f.IntVar(&o.window, "window", 4, "how many messages are on their way")
 	f.IntVar(&o.bytes, "bytes", 64, "of each text")
 	f.Float64Var(&o.rate, "rate", 0, "messages a second, at fixed moments; 0 is a closed loop")
@@ -74,7 +74,7 @@ func (o *groupOptions) run(ctx context.Context) (err error) {
 	if o.online == 0 {
 		o.online = o.members
 	}
-	if o.members < 1 || o.online < 1 || o.online > o.members {
+	if o.members < 2 || o.online < 2 || o.online > o.members {
 		return fmt.Errorf("bench: %d members of whom %d are online", o.members, o.online)
 	}
 	s, err := o.open(ctx, "group")
@@ -113,22 +113,22 @@ func (o *groupOptions) connect(ctx context.Context, s *site) error {
 	if err != nil {
 		return err
 	}
-	accounts, err := s.accounts(ctx, o.members+1)
+	accounts, err := s.accounts(ctx, o.members)
 	if err != nil {
 		return err
 	}
-	plan := load.GroupPlan{Nodes: s.targets(), Accounts: accounts[:o.online+1], Window: o.window, Bytes: o.bytes,
+	plan := load.GroupPlan{Nodes: s.targets(), Accounts: accounts[:o.online], Window: o.window, Bytes: o.bytes,
 		Seed: o.seed, Receipts: o.receipts, AtOnce: o.atOnce, Rate: o.rate}
 	if len(plan.Nodes) == 0 {
 		plan.Nodes = []load.Target{target}
 	}
-	for _, a := range accounts[o.online+1:] {
+	for _, a := range accounts[o.online:] {
 		plan.Away = append(plan.Away, a.User)
 	}
 	if err := s.worker.job(ctx, "group", plan); err != nil {
 		return err
 	}
-	s.say("connecting %d sessions, and making a group of %d", o.online+1, o.members)
+	s.say("connecting %d sessions, and making a group of %d", o.online, o.members)
 	return s.worker.ask(ctx, "connect", nil, nil)
 }
 
