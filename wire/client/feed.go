@@ -1,5 +1,7 @@
 package client
 
+import "parley/wire"
+
 // A feed is the queue of events for the consumer. Messages are bounded by who fills it
 // (see room); news that replaces older news takes its place, so that the rest is bounded
 // by the messages and conversations there are.
@@ -63,13 +65,49 @@ const (
 
 // news queues an event that replaces one of the same slot if it still waits and nothing
 // stands between them that must come first: a receipt overtakes neither its message nor
-// the state that it goes on from.
+// the state that it goes on from. It does overtake the receipts that wait behind that place,
+// which are brought up to what it says: else the consumer would see cursors go back.
 func (f *feed) news(c *conversation, slot newsSlot, e Event) {
-	if p, ok := f.replaceable(c, slot); ok {
-		f.at(p).event, f.at(p).life = e, c.life
+	p, ok := f.replaceable(c, slot)
+	if !ok {
+		c.news[slot] = f.push(feedItem{event: e, conversation: c})
 		return
 	}
-	c.news[slot] = f.push(feedItem{event: e, conversation: c})
+	f.at(p).event, f.at(p).life = e, c.life
+	for kind, least := range implied(e) {
+		f.raise(c, newsSlot(kind), p, least)
+	}
+}
+
+// implied is how far each cursor is at least, by its wire.CursorKind, once the consumer has
+// an event that is news.
+func implied(e Event) (least [newsConversation]uint64) {
+	switch e := e.(type) {
+	case *ConversationEvent:
+		s := &e.State
+		least = [...]uint64{wire.Delivered: s.OtherDelivered, wire.Read: s.OtherRead, wire.OwnDelivered: s.Delivered, wire.OwnRead: s.Read}
+	case *ReceiptEvent:
+		least[e.Kind] = e.Position
+		switch e.Kind {
+		case wire.Read:
+			least[wire.Delivered] = e.Position
+		case wire.OwnRead:
+			least[wire.OwnDelivered] = e.Position
+		}
+	}
+	return least
+}
+
+// raise brings the receipt of a slot up to a position if it waits behind a place in the queue.
+// When that was reached is not known there.
+func (f *feed) raise(c *conversation, slot newsSlot, place, least uint64) {
+	p := c.news[slot]
+	if p <= place || !f.waiting(p) {
+		return
+	}
+	if r, ok := f.at(p).event.(*ReceiptEvent); ok && r.Position < least {
+		f.at(p).event = &ReceiptEvent{Ref: r.Ref, Kind: r.Kind, Position: least}
+	}
 }
 
 // pending is the waiting event of a slot that news would replace, or nil.
