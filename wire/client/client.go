@@ -93,12 +93,7 @@ func (c *Client) Send(ctx context.Context, ref wire.Ref, content wire.Content) (
 	if err != nil {
 		return Sent{}, err
 	}
-	select {
-	case <-p.Done():
-		return p.Result()
-	case <-ctx.Done():
-		return Sent{}, fmt.Errorf("%w: %w", ErrUnfinished, ctx.Err())
-	}
+	return p.wait(ctx)
 }
 
 // Queue puts a message into the outbox. When it returns, the outbox's store has it, so

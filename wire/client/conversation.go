@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"parley/wire"
 )
@@ -18,7 +19,6 @@ type conversation struct {
 	told   bool                   // the consumer has been told of it
 	seen   bool                   // the sync that runs has told it
 	based  bool                   // known is set
-	left   bool                   // a group that this user is no member of any more
 	life   int                    // counts how often a cluster has lost its end
 
 	// known is the last sequence queued for the consumer, or passed over; top is how far the
@@ -40,7 +40,10 @@ type conversation struct {
 	// server has shown to know. handed is the last message handed over.
 	want, sent, done [2]uint64
 	handed           uint64
-	dirty            bool // in core.cursors
+	dirty            bool      // in core.cursors
+	reported         time.Time // when a cursor was sent last
+
+	groupState
 }
 
 // conversation finds or makes the entry of a reference; nil if there is no room.
@@ -61,7 +64,7 @@ func (c *core) conversation(ref wire.Ref) *conversation {
 func (c *core) forget() bool {
 	idle := make([]*conversation, 0, len(c.conversations))
 	for _, v := range c.conversations {
-		if v.based && v.known == v.top && v.waiting == 0 && !v.fetching && !v.behind && !v.dirty &&
+		if (v.based || v.top == 0) && v.known == v.top && v.waiting == 0 && !v.fetching && !v.behind && !v.dirty &&
 			!v.unsent() && c.lanes[v.ref] == nil {
 			idle = append(idle, v)
 		}
@@ -81,9 +84,10 @@ func (c *core) forget() bool {
 func (c *core) begin(v *conversation) {
 	v.based = true
 	switch known, ok := c.options.Known[v.ref]; {
-	case v.told: // before the cluster lost its end
+	case v.told: // before the cluster lost its end; what this user may not see now is a gap
 		v.known = min(v.known, v.state.Head)
 		v.handed = min(v.handed, v.known)
+		return
 	case ok:
 		v.known = min(known, v.state.Head)
 	case c.options.Begin == BeginDelivered:
@@ -93,7 +97,7 @@ func (c *core) begin(v *conversation) {
 	default:
 		v.known = v.state.Head
 	}
-	if item, err := wire.ParseGroupItem(v.state.Extensions); v.ref.Group() && err == nil && item.From > 0 {
+	if item := v.item(); item.From > 0 {
 		v.known = min(max(v.known, item.From-1), v.state.Head)
 	}
 }
@@ -101,13 +105,19 @@ func (c *core) begin(v *conversation) {
 // open begins a conversation that no sync told: it is new, so that all of it is events. If
 // the client has had to forget some, it may be one of those, and begins where it is met.
 func (c *core) open(v *conversation, met uint64) {
-	if v.told { // the cluster has lost it, and this is another of the same name
-		v.want = [2]uint64{}
-	}
+	before := v.known
 	v.based, v.known, v.handed = true, 0, 0
-	if known, ok := c.options.Known[v.ref]; ok && !c.regress {
+	switch known, ok := c.options.Known[v.ref]; {
+	case v.told: // the cluster has lost it, and this is another of the same name
+		v.want = [2]uint64{}
+		if v.entry > 0 { // or it had taken this user out of the group
+			v.known = min(before, v.entry-1)
+		}
+	case ok && !c.regress:
 		v.known = min(known, v.top)
-	} else if c.truncated {
+	case v.entry > 0:
+		v.known = v.entry - 1
+	case c.truncated:
 		v.known = met
 	}
 	c.list(v)
@@ -116,29 +126,37 @@ func (c *core) open(v *conversation, met uint64) {
 // ensureListed takes up a conversation that the last sync did not tell.
 func (c *core) ensureListed(v *conversation, met uint64) {
 	switch {
-	case !c.synced:
 	case v.left:
-		v.listed = false
-	case !v.based:
-		c.open(v, met)
-	case !v.listed:
+	case v.based && !v.listed: // the consumer has been told that it is not in the list
 		c.list(v)
+	case c.synced && !v.based:
+		c.open(v, met)
 	}
 }
 
 // list puts the conversation into the list and tells the consumer.
 func (c *core) list(v *conversation) {
+	again := v.told && !v.listed
+	v.listed = true
+	c.tell(v)
+	if again && v.handed > v.state.Delivered {
+		c.deliver(v) // what was handed over while it was not in the list
+	}
+}
+
+// tell tells the consumer how a conversation is.
+func (c *core) tell(v *conversation) {
 	first := !v.told
-	v.listed, v.told = true, true
+	v.told = true
 	if e, ok := c.feed.pending(v, newsConversation).(*ConversationEvent); ok {
 		first = first || e.First
 	}
-	c.feed.news(v, newsConversation, &ConversationEvent{State: v.state, Begin: v.known, First: first})
+	c.feed.news(v, newsConversation, &ConversationEvent{State: v.state, Begin: v.known, First: first, Left: v.left})
 }
 
 // arrived takes a message that came by push or acknowledgement.
 func (c *core) arrived(v *conversation, m MessageEvent) {
-	v.note(&m, c.user)
+	c.note(v, &m)
 	c.ensureListed(v, m.Sequence-1)
 	switch {
 	case v.based && m.Sequence <= v.known:
@@ -148,27 +166,36 @@ func (c *core) arrived(v *conversation, m MessageEvent) {
 	default:
 		c.keep(v, m)
 	}
+	if v.left && (v.listed || !v.based) {
+		c.leftGroup(v)
+	}
 	c.checkBehind(v)
 }
 
 // note brings the state for the list up to a message.
-func (v *conversation) note(m *MessageEvent, self wire.ID) {
+func (c *core) note(v *conversation, m *MessageEvent) {
 	v.top = max(v.top, m.Sequence)
-	s := &v.state
-	if m.Sequence <= s.Head {
-		return
+	if m.Sequence > v.state.Head {
+		if v.ref.Group() {
+			c.noteGroup(v, m)
+		}
+		c.noteHead(v, m)
 	}
-	if unread := m.Sequence - s.Head; m.Author != self || unread > 1 {
+	if v.ref.Group() && m.Author == c.user {
+		v.ownCursor(wire.Read, m.Sequence) // to write is to have read
+	}
+}
+
+func (c *core) noteHead(v *conversation, m *MessageEvent) {
+	s := &v.state
+	if unread := m.Sequence - s.Head; m.Author != c.user || unread > 1 {
 		// What lies between is not known yet and counts as the other's until a sync tells.
-		if m.Author == self {
+		if m.Author == c.user {
 			unread--
 		}
 		s.Unread += unread
 	}
 	s.Head, s.Time = m.Sequence, max(s.Time, m.Time)
-	if v.ref.Group() {
-		v.changed(m, self)
-	}
 	s.Revision = max(s.Revision, m.Revision, m.Sequence)
 	s.Preview = nil
 	if cut, ok := m.Content.Cut(wire.PreviewBytesMax); ok {
@@ -212,6 +239,14 @@ func (c *core) gap(v *conversation, to uint64, err error) {
 	c.unstash(v)
 }
 
+// dropStash forgets the messages that wait for those before them.
+func (c *core) dropStash(v *conversation) {
+	for i := range v.stash {
+		c.stashBytes -= len(v.stash[i].Content.Bytes)
+	}
+	v.stash = nil
+}
+
 // keep stashes a message whose predecessors have not come, if there is room; without it
 // the message is fetched again with them.
 func (c *core) keep(v *conversation, m MessageEvent) {
@@ -242,6 +277,14 @@ func (c *core) unstash(v *conversation) {
 	}
 }
 
+// reach is how far messages are missing: to the first that is stashed, or to the end.
+func (v *conversation) reach() uint64 {
+	if len(v.stash) > 0 {
+		return min(v.top, v.stash[0].Sequence-1)
+	}
+	return v.top
+}
+
 // checkBehind puts a conversation that has messages to fetch into the queue for it.
 func (c *core) checkBehind(v *conversation) {
 	if v.based && v.known < v.top && !v.fetching && !v.behind {
@@ -267,7 +310,7 @@ func (c *core) receipt(v *conversation, r *wire.Receipt) {
 		before = s.Read
 		v.ownCursor(wire.Read, position)
 	}
-	if position > before && v.based {
+	if position > before && v.based && !v.left {
 		c.feed.news(v, newsSlot(r.Kind), &ReceiptEvent{Ref: v.ref, Kind: r.Kind, Position: position, Time: r.Time})
 	}
 }
@@ -297,7 +340,7 @@ func (v *conversation) moveOwn(kind wire.CursorKind, position uint64) {
 
 // setCursor moves an own cursor to where the program wants it.
 func (c *core) setCursor(v *conversation, kind wire.CursorKind, position uint64) {
-	if position <= max(v.want[kind], v.done[kind]) {
+	if v.left || position <= max(v.want[kind], v.done[kind]) {
 		return
 	}
 	v.want[kind] = position
@@ -348,6 +391,8 @@ func (c *core) moveCursor(ref wire.Ref, kind wire.CursorKind, position uint64) e
 	switch {
 	case v == nil:
 		return fmt.Errorf("%w: more than %d conversations", ErrRequest, c.limits.conversations)
+	case v.left:
+		return &wire.Error{Code: wire.CodeNotMember, Reason: "the membership has ended"}
 	case c.synced && position > max(v.top, v.state.Head):
 		return fmt.Errorf("%w: the conversation reaches %d, not %d", ErrRequest, max(v.top, v.state.Head), position)
 	}

@@ -76,6 +76,8 @@ type core struct {
 	welcomed bool      // ever
 	user     wire.ID
 	device   wire.ID
+	groups   bool // the last server to welcome us knows them
+	plain    bool // a server did not, although it said so: they are left out from then on
 
 	ticket       []byte
 	ticketUntil  time.Time
@@ -85,10 +87,12 @@ type core struct {
 	session      // begins anew with each connection
 	clusterEpoch uint64
 	syncToken    []byte
+	resetting    bool // the sync that runs, over sessions perhaps, tells everything
 
 	conversations map[wire.Ref]*conversation
-	truncated     bool // some have been forgotten, or never told
-	regress       bool // heads may be lower than known: the cluster lost its end
+	walk          uint64 // counts the syncs, walks through all pages, that ended or were given up
+	truncated     bool   // some have been forgotten, or never told
+	regress       bool   // heads may be lower than known: the cluster lost its end
 	stashBytes    int
 	behind        []*conversation // with a gap to ask for
 	cursors       []*conversation // with a cursor to send
@@ -107,7 +111,6 @@ type session struct {
 	synced       bool
 	correlation  uint64
 	syncing      *request // the SYNC that waits or flies
-	resetting    bool     // the sync that runs tells everything
 	interval     time.Duration
 	lastSent     time.Time
 	lastReceived time.Time
@@ -234,6 +237,11 @@ func (c *core) deadline() time.Time {
 		if c.unanswered() > 0 {
 			at(c.progressAt.Add(answerTimeout))
 		}
+		if c.synced {
+			for _, v := range c.cursors {
+				later(v.reportDue())
+			}
+		}
 		for _, l := range c.sleeping {
 			at(l.resume)
 		}
@@ -280,6 +288,7 @@ func (c *core) dialed(now time.Time, token string) {
 	c.token = token
 	c.session = session{connectedAt: now, lastSent: now, lastReceived: now, progressAt: now}
 	c.syncing = &request{kind: requestSync}
+	c.walk++
 	c.mayPipeline = c.welcomed && c.ticket != nil
 	if user, device := identityOf(token); c.ticket == nil && c.user != 0 && user != 0 {
 		if user != c.user || device != c.device {
@@ -399,11 +408,16 @@ func (c *core) reconnectFollowing(err error) {
 // obey does what a code of the session asks for. The connection is gone or about to be.
 func (c *core) obey(e *wire.Error) {
 	switch e.Code.Class() {
+	case wire.ClassPermanent:
+		if e.Code == wire.CodeUnknownFrame && c.groups {
+			c.groups, c.plain = false, true // the one feature that there is to leave out
+			c.reconnect(e)
+			return
+		}
+		c.end(e)
 	case wire.ClassRetryAfter:
 		c.settle()
 		c.reconnectAt(e, c.delay(e, c.attempts))
-	case wire.ClassPermanent:
-		c.end(e)
 	case wire.ClassLogOut:
 		c.refusedCredential(e)
 	default:

@@ -120,7 +120,7 @@ func (c *core) startSearch(l *lane) {
 	s.begun = true
 	s.after = l.last
 	i := slices.IndexFunc(l.sends, (*send).uncertain)
-	if i < 0 {
+	if i < 0 || l.ref == newGroup { // groups that were made are found in no history
 		c.conclude(l)
 		return
 	}
@@ -196,7 +196,7 @@ func (c *core) conclude(l *lane) {
 			c.finish(s, Sent{}, ErrUnknownOutcome)
 			continue
 		}
-		c.finish(s, Sent{Sequence: found[i].sequence, Time: found[i].time, Found: true}, nil)
+		c.finish(s, Sent{Ref: l.ref, Sequence: found[i].sequence, Time: found[i].time, Found: true}, nil)
 		if v := c.conversation(l.ref); v != nil {
 			c.reaches(v, found[i].sequence, found[i].sequence)
 		}

@@ -45,7 +45,8 @@ type TypingEvent struct {
 type CountsEvent wire.Counts
 
 // A ConversationEvent is a conversation as a sync told it, or that a first message
-// opened. What changes after it comes in events of its own.
+// opened. What changes after it comes in events of its own. What State says of a group
+// wire.ParseGroupItem reads from its Extensions.
 type ConversationEvent struct {
 	State wire.ConversationState
 	// Begin is the sequence after which MessageEvents follow; older ones are read by
@@ -53,6 +54,9 @@ type ConversationEvent struct {
 	Begin uint64
 	// First says that it is this client's first news of the conversation.
 	First bool
+	// Left says that it is a group that this user is not a member of any more: it is not in
+	// the list, and nothing can be said or read there. Another event tells if that changes.
+	Left bool
 }
 
 // A GapEvent says that the messages From to To, both included, cannot be had from the

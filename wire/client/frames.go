@@ -239,8 +239,11 @@ func (c *core) output(dst []byte) []byte {
 
 func (c *core) appendHello(dst []byte) []byte {
 	c.greeted = true
-	h := wire.Hello{Version: wire.Version, HeartbeatSeconds: c.options.HeartbeatSeconds, Features: wire.FeatureGroups, OutboxEpoch: c.epoch.id,
+	h := wire.Hello{Version: wire.Version, HeartbeatSeconds: c.options.HeartbeatSeconds, OutboxEpoch: c.epoch.id,
 		Kind: wire.CredentialToken, Credential: []byte(c.token), Client: c.options.Name}
+	if !c.plain {
+		h.Features = wire.FeatureGroups
+	}
 	if c.options.Foreground {
 		h.Flags |= wire.HelloForeground
 	}
@@ -273,7 +276,7 @@ func (c *core) appendRequests(dst []byte, start int) []byte {
 			dst = wire.AppendUsers(dst, &wire.Users{Correlation: r.correlation, Queries: r.queries})
 		case requestResolve:
 			dst = wire.AppendResolve(dst, &wire.Resolve{Correlation: r.correlation, Names: r.names})
-		case requestCreate, requestMembers, requestGroup:
+		case requestMembers, requestGroup, requestJoin:
 			dst = appendGroupRequest(dst, r)
 		default:
 			h := r.history
@@ -314,10 +317,15 @@ func (c *core) appendSends(dst []byte, start int) []byte {
 // appendSmall appends cursors, TYPING and PING.
 func (c *core) appendSmall(dst []byte, start int) []byte {
 	room := func() bool { return len(dst)-start+2*smallFrameBytes <= wire.MessageBytesMax }
+	var later []*conversation
 	for c.synced && len(c.cursors) > 0 && room() {
 		v := c.cursors[0]
 		c.cursors = c.cursors[1:]
-		v.dirty = false
+		if c.now.Before(v.reportDue()) {
+			later = append(later, v)
+			continue
+		}
+		v.dirty, v.reported = false, c.now
 		// Read first: it covers delivered.
 		for _, kind := range [...]wire.CursorKind{wire.Read, wire.Delivered} {
 			if v.want[kind] <= max(v.sent[kind], v.done[kind]) || v.want[kind] > max(v.top, v.state.Head) {
@@ -330,6 +338,7 @@ func (c *core) appendSmall(dst []byte, start int) []byte {
 			dst = wire.AppendCursor(dst, &wire.Cursor{Ref: v.ref, Position: v.want[kind], Kind: kind})
 		}
 	}
+	c.cursors = append(later, c.cursors...)
 	if c.typing != 0 && room() {
 		dst = wire.AppendTyping(dst, &wire.Typing{Ref: c.typing})
 		c.typed, c.typedAt, c.typing = c.typing, c.now, 0

@@ -9,7 +9,8 @@ import (
 	"parley/wire"
 )
 
-// A Key names a send: the server accepts each once, however often it is sent.
+// A Key names a send: the server accepts each once, however often it is sent. The Ref of
+// what makes a group is wire.GroupRef(0).
 type Key struct {
 	Epoch   uint64
 	Ref     wire.Ref
@@ -51,7 +52,7 @@ func (s *OutboxState) check() error {
 		e := &s.Entries[i]
 		lane := Key{Epoch: e.Epoch, Ref: e.Ref}
 		switch {
-		case s.Epoch == 0 || e.Epoch == 0 || !e.Ref.Valid() || e.Counter <= last[lane]:
+		case s.Epoch == 0 || e.Epoch == 0 || !e.Ref.Valid() && e.Ref != newGroup || e.Counter <= last[lane]:
 		case e.Epoch == s.Epoch && e.Counter > s.Counters[e.Ref]:
 		case e.Epoch != s.Epoch && former != 0 && e.Epoch != former:
 		default:

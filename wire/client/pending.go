@@ -1,11 +1,16 @@
 package client
 
 import (
+	"context"
+	"fmt"
+
 	"parley/wire"
 )
 
 // A Sent is the server's acknowledgement: the message is on disk on a majority.
 type Sent struct {
+	// Ref is the conversation: for what made a group, that group.
+	Ref      wire.Ref
 	Sequence uint64
 	Time     wire.Time
 	// Found says that the message was not acknowledged but found in the conversation's
@@ -29,7 +34,7 @@ func newPending(ref wire.Ref, content wire.Content) *Pending {
 	return &Pending{ref: ref, content: content, kept: make(chan struct{}), done: make(chan struct{})}
 }
 
-// Ref is the conversation.
+// Ref is the conversation; that of what makes a group is wire.GroupRef(0).
 func (p *Pending) Ref() wire.Ref { return p.ref }
 
 // Content is what is sent; it must not be changed.
@@ -46,6 +51,16 @@ func (p *Pending) Result() (Sent, error) {
 		return p.sent, p.err
 	default:
 		return Sent{}, ErrUnfinished
+	}
+}
+
+// wait waits for the outcome, or for the end of ctx.
+func (p *Pending) wait(ctx context.Context) (Sent, error) {
+	select {
+	case <-p.Done():
+		return p.Result()
+	case <-ctx.Done():
+		return Sent{}, fmt.Errorf("%w: %w", ErrUnfinished, ctx.Err())
 	}
 }
 

@@ -100,6 +100,10 @@ func (c *core) outOfOrder(s *send) {
 // refuse ends a send that the server refused for good. Its counter was not used up: what
 // comes behind it needs other ones.
 func (c *core) refuse(s *send, err error) {
+	if s.Ref == newGroup { // groups are made in no order: the others keep their counters
+		c.finishRefused(s, err)
+		return
+	}
 	l, epoch := s.lane, c.epochOf(s)
 	behind := slices.ContainsFunc(l.sends, func(other *send) bool { return other.Epoch == s.Epoch && other.Counter > s.Counter })
 	hole := s.Counter

@@ -16,24 +16,25 @@ const (
 	requestHistory             // of a caller
 	requestUsers               // of a caller
 	requestResolve             // of a caller
-	requestCreate              // of a caller
 	requestMembers             // of a caller
 	requestGroup               // of a caller
+	requestJoin                // of a caller
 	requestFetch               // messages of a gap
 	requestSearch              // sends of unknown outcome
 )
 
 // A request is a frame that the server answers under its correlation. Requests survive
-// connections: they change nothing, so they are simply asked again.
+// connections: they change nothing, or as JOIN nothing more the second time, so they are
+// simply asked again.
 type request struct {
 	kind         requestKind
 	history      wire.History
 	queries      []wire.UserQuery
 	names        []string
-	change       wire.GroupChange // of requestCreate
-	asked        wire.Members     // of requestMembers; its Ref also of requestGroup
-	conversation *conversation    // of requestFetch
-	lane         *lane            // of requestSearch
+	members      wire.Members  // of requestMembers; its Ref also of the other two about groups
+	secret       []byte        // of requestJoin
+	conversation *conversation // of requestFetch
+	lane         *lane         // of requestSearch
 
 	correlation uint64    // in this session; 0: not on the wire
 	resume      time.Time // not before
@@ -43,9 +44,9 @@ type request struct {
 	done  chan struct{} // the caller's, closed by the driver
 	page  wire.Page
 	users []wire.User
-	made  wire.Created
 	list  wire.MemberList
 	group wire.GroupState
+	sent  Sent
 	err   error
 }
 
@@ -61,12 +62,16 @@ func (c *core) enqueue(r *request) { c.waiting = append(c.waiting, r) }
 
 // ask adds a caller's request.
 func (c *core) ask(r *request) {
-	if c.phase == phaseEnded {
+	switch {
+	case c.phase == phaseEnded:
 		r.err = c.endError()
 		c.do(action{kind: actionAnswer, request: r})
-		return
+	case r.aboutGroup() && c.phase == phaseOnline && !c.groups:
+		r.err = errNoGroups
+		c.do(action{kind: actionAnswer, request: r})
+	default:
+		c.enqueue(r)
 	}
-	c.enqueue(r)
 }
 
 // cancel forgets a caller's request.
@@ -120,7 +125,7 @@ func (c *core) nextRequest() *request {
 	}
 	c.planFetches()
 	for i, r := range c.waiting {
-		if !c.now.Before(r.resume) {
+		if !c.now.Before(r.resume) && (c.groups || !r.aboutGroup()) {
 			c.waiting = slices.Delete(c.waiting, i, i+1)
 			return r
 		}
@@ -142,11 +147,7 @@ func (c *core) resync() {
 func (c *core) planFetches() {
 	for c.fetches < fetchesMax && len(c.behind) > 0 {
 		v := c.behind[0]
-		until := v.top
-		if len(v.stash) > 0 {
-			until = min(until, v.stash[0].Sequence-1)
-		}
-		if v.based && v.known < until {
+		if until := v.reach(); v.based && v.known < until {
 			n := min(until-v.known, uint64(c.limits.fetch))
 			if !c.feed.room(int(n)+c.fetches*c.limits.fetch, (c.fetches+1)*fetchBytes) {
 				return
@@ -267,8 +268,13 @@ func (c *core) denied(r *request, e *wire.Error) {
 		v := r.conversation
 		v.fetching = false
 		c.fetches--
-		if v.based && v.known < v.top {
-			c.gap(v, v.top, e)
+		if until := v.reach(); v.based && v.known < until {
+			c.gap(v, until, e)
+		}
+		c.checkBehind(v)
+		if v.ref.Group() && e.Code == wire.CodeNotMember && !v.left {
+			c.leftGroup(v)
+			c.stale = true // a membership that began meanwhile is told again
 		}
 	case requestSearch:
 		c.searched(r, nil, e)
@@ -282,7 +288,7 @@ func (c *core) denied(r *request, e *wire.Error) {
 func (c *core) answerAll(err error) {
 	for _, r := range c.waiting {
 		switch r.kind {
-		case requestHistory, requestUsers, requestResolve, requestCreate, requestMembers, requestGroup:
+		case requestHistory, requestUsers, requestResolve, requestMembers, requestGroup, requestJoin:
 			r.err = err
 			c.do(action{kind: actionAnswer, request: r})
 		}
@@ -302,21 +308,28 @@ func (c *core) fetched(r *request, p *wire.Page) {
 	before, room := v.known, true
 	for i := range p.Messages {
 		m := c.messageOf(v.ref, &p.Messages[i])
-		v.note(&m, c.user)
+		c.note(v, &m)
+		c.ensureListed(v, v.known)
 		if m.Sequence <= v.known {
 			continue
 		}
+		if room = room && c.feed.room(1, len(m.Content.Bytes)); !room {
+			break
+		}
 		switch {
-		case v.ref.Group() && v.known == 0:
-			v.known = m.Sequence - 1 // what was said before this user came is not a gap
+		case v.ref.Group() && v.known == 0 && p.Flags&wire.PageMoreBefore == 0:
+			v.known = m.Sequence - 1 // what was said before this user came is not missing
 		case m.Sequence > v.known+1:
 			c.gap(v, m.Sequence-1, nil)
 		}
-		if room = m.Sequence == v.known+1 && c.emit(v, m); !room {
-			break
+		if m.Sequence > v.known { // a gap may have brought it from the stash
+			room = c.emit(v, m)
 		}
 	}
 	c.unstash(v)
+	if v.left && v.listed {
+		c.leftGroup(v)
+	}
 	switch {
 	case v.known > before || !room:
 		v.tries = 0

@@ -84,6 +84,12 @@ type send struct {
 	finished bool
 }
 
+// isChange reports whether a content is a change of a group, which GROUP asks for.
+func isChange(content wire.Content) bool {
+	_, ok := content.EventBody()
+	return ok
+}
+
 // uncertain reports whether the server may have accepted the send.
 func (s *send) uncertain() bool { return s.loose > 0 || s.unknown }
 
@@ -145,6 +151,8 @@ func (c *core) queue(p *Pending) error {
 		return c.endError()
 	case c.storeErr != nil:
 		return c.storeErr
+	case c.phase == phaseOnline && !c.groups && isChange(p.content):
+		return errNoGroups
 	case c.messages >= c.limits.outbox, c.bytes+len(p.content.Bytes) > OutboxBytesMax:
 		return ErrOutboxFull
 	}
@@ -311,6 +319,9 @@ func (c *core) nextSend(l *lane) *send {
 	if s.Epoch != c.epoch.id || s.batch > c.stored || l.hole != 0 && s.Counter > l.hole {
 		return nil
 	}
+	if !c.groups && isChange(s.Content) {
+		return nil // a server that knows no groups would end the session
+	}
 	return s
 }
 
@@ -342,19 +353,33 @@ func (c *core) landAll() {
 // acknowledged takes SENT.
 func (c *core) acknowledged(m *wire.Sent) {
 	f, ok := c.land(m.Correlation)
-	if !ok {
-		return
+	switch {
+	case !ok:
+		c.joined(m)
+	case f.send.Ref == newGroup:
+		c.lose(ErrProtocol, wire.CodeMalformed)
+	default:
+		c.accepted(f.send, f.send.Ref, m.Sequence, m.Time)
 	}
-	s := f.send
+}
+
+// accepted takes the server's word that a send is a message of a conversation.
+func (c *core) accepted(s *send, ref wire.Ref, sequence uint64, moment wire.Time) {
 	if !s.finished {
 		l := s.lane
 		l.tries, l.disorder = 0, 0
-		if s == l.sends[0] { // what is left comes after it
-			l.last = max(l.last, m.Sequence)
+		if s == l.sends[0] && ref == s.Ref { // what is left comes after it
+			l.last = max(l.last, sequence)
 		}
-		c.finish(s, Sent{Sequence: m.Sequence, Time: m.Time}, nil)
-		if v := c.conversation(s.Ref); v != nil {
-			c.arrived(v, MessageEvent{Ref: s.Ref, Sequence: m.Sequence, Author: c.user, Time: m.Time, Content: s.Content, Sent: true})
+		c.finish(s, Sent{Ref: ref, Sequence: sequence, Time: moment}, nil)
+		again := s.loose > 1
+		m := MessageEvent{Ref: ref, Sequence: sequence, Author: c.user, Time: moment, Content: s.Content, Sent: true}
+		switch v := c.conversation(ref); {
+		case v == nil:
+		case again && ref.Group() && !v.listed && !v.left:
+			c.heardOf(v, &m)
+		default:
+			c.arrived(v, m)
 		}
 	}
 	c.landed(s.lane)

@@ -75,7 +75,8 @@ func (s *sim) moveOther() {
 
 func (s *sim) ownRead() {
 	for _, ref := range slices.Sorted(maps.Keys(s.seen)) {
-		if s.random.IntN(2) == 0 || len(s.regress) > 0 {
+		v := s.core.conversations[ref]
+		if s.random.IntN(2) == 0 || len(s.regress) > 0 || v != nil && v.left {
 			continue
 		}
 		seen := s.seen[ref]

@@ -42,6 +42,7 @@ type sim struct {
 	seen      map[wire.Ref]uint64
 	receipts  map[wire.Ref]*[4]uint64
 	views     map[wire.Ref]*wire.ConversationState // what a program shows that believes each event
+	left      map[wire.Ref]bool                    // groups that the program was told it has left
 	evictions bool                                 // outcomes may be unknown
 	regress   map[wire.Ref]bool                    // the cluster has lost the end of it, and the program was not told yet
 	trace     []string
@@ -59,6 +60,7 @@ type simSend struct {
 	undone  bool // its outcome was another cluster's
 	again   bool // it has come back from the store with an outcome
 	lost    bool // the process died before the store had it
+	common  bool // others may say the same
 }
 
 func newSim(t fataler, seed uint64, limits coreLimits) *sim {
@@ -91,26 +93,21 @@ func (s *sim) start() {
 	}
 	s.core = newCore(&s.options, s.limits, rand.New(rand.NewPCG(s.random.Uint64(), 2)), state)
 	s.views = map[wire.Ref]*wire.ConversationState{}
+	s.left = map[wire.Ref]bool{}
 	s.begins, s.seen, s.receipts = map[wire.Ref]uint64{}, map[wire.Ref]uint64{}, map[wire.Ref]*[4]uint64{}
-	// The restored sends belong to what was queued before, by their contents.
 	for _, p := range s.core.restored {
-		found := false
-		for _, q := range s.queued {
-			if q.ref == p.Ref() && sameContent(q.content, p.Content()) {
-				// One with an outcome comes back when the crash came before that was stored.
-				q.again = q.done
-				q.pending, q.kept, q.done, found = p, true, false, true
-				break
-			}
-		}
-		if !found {
+		q := s.restoredSend(p)
+		if q == nil {
 			s.fail("the store has brought back %q, which nobody queued", p.Content().Bytes)
 		}
+		// One with an outcome comes back when the crash came before that was stored.
+		q.again = q.done
+		q.pending, q.kept, q.done = p, true, false
 	}
 	for _, q := range s.queued {
 		if !q.done && q.pending == nil {
 			q.done, q.lost = true, true
-			if q.kept && q.ref != wire.DirectRef(stranger) { // else it was refused, and nobody was left to be told
+			if q.kept && q.ref != wire.DirectRef(stranger) && !q.ref.Group() { // else it was refused, and nobody was left to be told
 				s.fail("the store has lost %q", q.content.Bytes)
 			}
 		}
@@ -118,6 +115,19 @@ func (s *sim) start() {
 	s.now = s.now.Add(time.Second)
 	s.core.tick(s.now)
 	s.perform()
+}
+
+// restoredSend finds what was queued by an earlier process and has come back from the
+// store: by its content, and of several with the same content one that had no outcome.
+func (s *sim) restoredSend(p *Pending) *simSend {
+	for _, done := range []bool{false, true} {
+		for _, q := range s.queued {
+			if q.ref == p.Ref() && q.done == done && (done || q.pending == nil) && sameContent(q.content, p.Content()) {
+				return q
+			}
+		}
+	}
+	return nil
 }
 
 // crash ends the process: what the store was writing is there or not.
@@ -183,7 +193,9 @@ func (s *sim) act(a *action) {
 		if q.done {
 			s.fail("%q has two outcomes", q.content.Bytes)
 		}
-		if q.again && !q.undone && q.err == nil && (a.err != nil || a.sent.Sequence != q.sent.Sequence) {
+		// Who is no member any more cannot look for what a group has forgotten.
+		unknown := s.evictions && q.ref.Group() && errors.Is(a.err, ErrUnknownOutcome)
+		if q.again && !q.undone && !q.common && q.err == nil && !unknown && (a.err != nil || a.sent.Sequence != q.sent.Sequence) {
 			s.fail("%q was acknowledged at %d, and now: %+v %v", q.content.Bytes, q.sent.Sequence, a.sent, a.err)
 		}
 		q.done, q.sent, q.err = true, a.sent, a.err
@@ -284,12 +296,15 @@ func (s *sim) wait() {
 }
 
 func (s *sim) queue(ref wire.Ref, text string) {
-	q := &simSend{ref: ref, content: wire.Text(text)}
-	q.pending = newPending(ref, q.content)
+	s.queueContent(&simSend{ref: ref, content: wire.Text(text)})
+}
+
+func (s *sim) queueContent(q *simSend) {
+	q.pending = newPending(q.ref, q.content)
 	if err := s.core.queue(q.pending); err != nil {
 		return
 	}
-	s.log("queue %d %s", ref, text)
+	s.log("queue %d %q", q.ref, q.content.Bytes)
 	s.queued = append(s.queued, q)
 	s.perform()
 }
@@ -305,18 +320,15 @@ func (s *sim) consume() bool {
 		s.log("event message %d %d", e.Ref, e.Sequence)
 		s.consumeMessage(e)
 	case *ConversationEvent:
-		s.log("event conversation %d head %d begin %d first %v", e.State.Ref, e.State.Head, e.Begin, e.First)
+		s.log("event conversation %d head %d begin %d first %v left %v", e.State.Ref, e.State.Head, e.Begin, e.First, e.Left)
 		view := e.State
+		s.left[e.State.Ref] = e.Left
 		s.views[e.State.Ref] = &view
 		if e.First {
 			s.begins[e.State.Ref], s.seen[e.State.Ref] = e.Begin, e.Begin
 			s.receipts[e.State.Ref] = &[4]uint64{}
-		}
-		if s.regress[e.State.Ref] && !e.First {
-			delete(s.regress, e.State.Ref)
-			s.seen[e.State.Ref] = min(s.seen[e.State.Ref], e.Begin)
-			s.begins[e.State.Ref] = e.Begin
-			s.receipts[e.State.Ref] = &[4]uint64{}
+		} else {
+			s.checkBegin(e)
 		}
 	case *ReceiptEvent:
 		s.log("event receipt %+v", *e)
@@ -325,32 +337,50 @@ func (s *sim) consume() bool {
 			s.fail("receipt %+v after %v", e, r)
 		}
 		r[e.Kind] = e.Position
-		see(s.views[e.Ref], e)
+		s.see(e)
 		if e.Kind <= wire.Read && e.Position > s.world.logs[e.Ref.Conversation(alice)].head() {
 			s.fail("receipt %+v beyond the head", e)
 		}
 	case *GapEvent:
-		s.fail("gap %+v", e)
+		s.log("event gap %+v", *e)
+		s.consumeGap(e)
 	}
 	s.core.handed()
 	s.perform()
 	return true
 }
 
-// see takes a receipt as a program does.
-func see(view *wire.ConversationState, e *ReceiptEvent) {
-	switch e.Kind {
-	case wire.Read:
-		view.OtherRead = e.Position
-		view.OtherDelivered = max(view.OtherDelivered, e.Position)
-	case wire.Delivered:
-		view.OtherDelivered = e.Position
+// checkBegin sees that messages go on after those that the program has, or before, when it
+// is told that the cluster has lost its end.
+func (s *sim) checkBegin(e *ConversationEvent) {
+	ref := e.State.Ref
+	if seen := s.seen[ref]; e.Begin > seen && (seen > 0 || !s.unseen(ref, 0, e.Begin+1)) || e.Begin < seen && !s.regress[ref] {
+		s.fail("conversation %d begins after %d, and the program has %d", ref, e.Begin, seen)
+	}
+	s.seen[ref] = e.Begin
+	if s.regress[ref] {
+		delete(s.regress, ref)
+		s.begins[ref], s.receipts[ref] = e.Begin, &[4]uint64{}
+	}
+}
+
+// see takes a receipt as a program does that believes the last thing it was told.
+func (s *sim) see(e *ReceiptEvent) {
+	view := s.views[e.Ref]
+	shown := [...]*uint64{wire.Delivered: &view.OtherDelivered, wire.Read: &view.OtherRead, wire.OwnDelivered: &view.Delivered, wire.OwnRead: &view.Read}
+	if e.Position < *shown[e.Kind] {
+		s.fail("receipt %+v after %+v", *e, *view)
+	}
+	*shown[e.Kind] = e.Position
+	if e.Kind == wire.Read || e.Kind == wire.OwnRead {
+		delivered := shown[e.Kind-1]
+		*delivered = max(*delivered, e.Position)
 	}
 }
 
 func (s *sim) consumeMessage(e *MessageEvent) {
 	seen, known := s.seen[e.Ref]
-	if !known || e.Sequence != seen+1 {
+	if !known || e.Sequence != seen+1 && (seen > 0 || !s.unseen(e.Ref, 0, e.Sequence)) {
 		s.fail("conversation %d: message %d after %d (known: %v)", e.Ref, e.Sequence, seen, known)
 	}
 	s.seen[e.Ref] = e.Sequence
@@ -448,7 +478,10 @@ func (s *sim) check() {
 		s.checkSend(q, last)
 	}
 	for c, log := range s.world.logs {
-		if !c.Member(alice) || log.head() == 0 {
+		if log.group != nil && !log.member(alice) {
+			s.checkLeft(c.Ref(alice))
+		}
+		if !log.member(alice) || log.head() == 0 {
 			continue
 		}
 		ref := c.Ref(alice)
@@ -464,13 +497,16 @@ func (s *sim) check() {
 
 func (s *sim) checkSend(q *simSend, last map[wire.Ref]uint64) {
 	var at []uint64
-	log := s.world.log(q.ref.Conversation(alice))
-	for _, m := range log.messages {
-		if m.Author == alice && sameContent(m.Content, q.content) {
-			at = append(at, m.Sequence)
+	for _, log := range s.logsOf(q) {
+		for _, m := range log.messages {
+			if m.Author == alice && sameContent(m.Content, q.content) {
+				at = append(at, m.Sequence)
+			}
 		}
 	}
 	switch {
+	case q.common && q.done:
+		return
 	case len(at) > 1:
 		s.fail("%q was accepted at %v", q.content.Bytes, at)
 	case q.undone:
@@ -483,10 +519,10 @@ func (s *sim) checkSend(q *simSend, last map[wire.Ref]uint64) {
 		s.fail("%q was acknowledged at %d and is at %v", q.content.Bytes, q.sent.Sequence, at)
 	case errors.Is(q.err, ErrUnknownOutcome) && !s.evictions:
 		s.fail("%q has an unknown outcome", q.content.Bytes)
-	case q.err != nil && !errors.Is(q.err, ErrUnknownOutcome) && (len(at) > 0 || q.ref != wire.DirectRef(stranger)):
+	case q.err != nil && !errors.Is(q.err, ErrUnknownOutcome) && (len(at) > 0 || q.ref != wire.DirectRef(stranger) && !q.ref.Group()):
 		s.fail("%q failed with %v and is at %v", q.content.Bytes, q.err, at)
 	}
-	if len(at) == 1 {
+	if len(at) == 1 && q.ref != newGroup {
 		if at[0] < last[q.ref] {
 			s.fail("%q at %d overtook its predecessor at %d", q.content.Bytes, at[0], last[q.ref])
 		}
@@ -499,6 +535,9 @@ func (s *sim) checkState(ref wire.Ref, log *worldLog) {
 	if v.state.Head != want.Head || v.state.Delivered != want.Delivered || v.state.Read != want.Read ||
 		v.state.OtherDelivered != want.OtherDelivered || v.state.OtherRead != want.OtherRead {
 		s.fail("conversation %d is %+v, want %+v", ref, v.state, want)
+	}
+	if log.group != nil {
+		s.checkGroup(ref, log, &v.state)
 	}
 	lastOther := uint64(0)
 	for _, m := range log.messages {

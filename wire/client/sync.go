@@ -26,6 +26,7 @@ func (c *core) welcome(w *wire.Welcome) {
 	}
 	fresh := c.user != w.User
 	c.user, c.device = w.User, w.Device
+	c.learnGroups(w.Features&wire.FeatureGroups != 0)
 	c.cluster(w.ClusterEpoch, fresh)
 	c.feed.connection(&ConnectionEvent{State: Online})
 }
@@ -42,6 +43,7 @@ func (c *core) cluster(epoch uint64, fresh bool) {
 		for _, v := range c.conversations {
 			c.fallBack(v)
 		}
+		c.resetting = false
 		if len(c.syncToken) > 0 {
 			c.syncToken = nil
 			c.syncing = &request{kind: requestSync} // the one on its way has lost its meaning
@@ -109,16 +111,11 @@ func (c *core) syncItem(v *conversation, item *wire.ConversationState) {
 	}
 	v.state.OtherDelivered = max(old.OtherDelivered, item.OtherDelivered)
 	v.state.OtherRead = max(old.OtherRead, item.OtherRead)
-	if v.ref.Group() {
-		if g, err := wire.ParseGroupItem(item.Extensions); err == nil && g.Role == wire.RoleNone {
-			v.left, v.listed = true, false
-			return
+	if !v.ref.Group() || c.syncGroup(v, &old, item.Head) {
+		c.list(v)
+		if wasListed {
+			c.syncReceipts(v, &old)
 		}
-		v.left = false
-	}
-	c.list(v)
-	if wasListed {
-		c.syncReceipts(v, &old)
 	}
 	c.unstash(v)
 	c.checkBehind(v)
@@ -142,26 +139,35 @@ func (c *core) syncReceipts(v *conversation, old *wire.ConversationState) {
 // fallBack forgets what the cluster may have lost: pushes wait until the sync has told how
 // far the conversation reaches now. What follows are other messages under the same numbers.
 func (c *core) fallBack(v *conversation) {
-	for i := range v.stash {
-		c.stashBytes -= len(v.stash[i].Content.Bytes)
-	}
-	v.stash, v.based, v.top = nil, false, 0
+	c.dropStash(v)
+	v.based, v.top = false, 0
 	v.life++
 	v.done, v.sent = [2]uint64{}, [2]uint64{}
+	v.groupState = groupState{}
 	v.state = wire.ConversationState{Ref: v.ref}
 }
 
 // finishSync goes on from the last page.
 func (c *core) finishSync() {
 	again := c.synced
-	var unknown []*conversation // to the sync, but not to us
+	var unknown, gone []*conversation // to the sync, but not to us
 	for _, v := range c.conversations {
-		if c.resetting && !v.seen {
+		missing := c.resetting && !v.seen
+		met := !v.based && v.top > 0
+		switch {
+		case missing && v.ref.Group() && v.heard != c.walk && (v.listed || met), v.left && met:
+			gone = append(gone, v)
+			continue
+		case missing && !v.ref.Group():
 			v.listed = false
 		}
-		if !v.based && v.top > 0 {
+		if met {
 			unknown = append(unknown, v)
 		}
+	}
+	slices.SortFunc(gone, byRef)
+	for _, v := range gone {
+		c.leftGroup(v)
 	}
 	slices.SortFunc(unknown, byRef)
 	for _, v := range unknown {
@@ -174,6 +180,7 @@ func (c *core) finishSync() {
 		c.checkBehind(v)
 	}
 	c.synced, c.regress, c.resetting = true, false, false
+	c.walk++
 	c.checkAllCursors()
 	if !again {
 		c.feed.connection(&ConnectionEvent{State: Live})

@@ -75,7 +75,7 @@ func newScript(t *testing.T) *script {
 	return &script{t: t, options: Options{Address: "wss://server.test", Name: "script"}, begin: begin, now: begin, names: map[*Pending]string{}}
 }
 
-var refs = map[string]wire.Ref{"bob": wire.DirectRef(bob), "carol": wire.DirectRef(carol), "group": wire.GroupRef(50)}
+var refs = map[string]wire.Ref{"bob": wire.DirectRef(bob), "carol": wire.DirectRef(carol), "group": wire.GroupRef(50), "crew": wire.GroupRef(51)}
 
 func refName(ref wire.Ref) string {
 	for name, r := range refs {
@@ -143,7 +143,7 @@ func (s *script) number(f map[string]string, key string) uint64 {
 	return n
 }
 
-var requestNames = map[string]requestKind{"create": requestCreate, "members": requestMembers, "info": requestGroup, "sync": requestSync, "history": requestHistory, "users": requestUsers, "fetch": requestFetch, "search": requestSearch}
+var requestNames = map[string]requestKind{"members": requestMembers, "info": requestGroup, "join": requestJoin, "sync": requestSync, "history": requestHistory, "users": requestUsers, "fetch": requestFetch, "search": requestSearch}
 
 // correlation finds what is on the wire: a request by its kind, or a send by its text, the
 // last copy of it; text.1 is the first copy that has no answer.
@@ -191,15 +191,18 @@ func (s *script) do(line string) {
 		if err := s.core.queue(p); err != nil {
 			s.printf("queue: %v", err)
 		}
-	case "change":
-		p := newPending(refs["group"], wire.EventContent(eventBody(f)))
-		s.names[p] = f["0"]
+	case "change", "create":
+		ref := map[string]wire.Ref{"change": refs["group"], "create": newGroup}[name]
+		if name == "create" {
+			f["0"] = name
+		}
+		p := newPending(ref, wire.EventContent(eventBody(f)))
+		s.names[p] = f["0"] + f["as"]
 		if err := s.core.queue(p); err != nil {
 			s.printf("queue: %v", err)
 		}
-	case "create", "members", "info":
-		s.core.ask(&request{kind: requestNames[name], asked: wire.Members{Ref: refs["group"]},
-			change: wire.GroupChange{Ref: wire.GroupRef(0), Counter: 9, Event: wire.AppendEvent(nil, &wire.Event{Kind: wire.EventCreate, Text: "us"})}})
+	case "members", "info", "join":
+		s.core.ask(&request{kind: requestNames[name], members: wire.Members{Ref: refs["group"]}, secret: make([]byte, wire.LinkSecretBytesMax)})
 	case "stored", "unstored":
 		s.storing = false
 		s.core.wrote(s.now, map[string]error{"unstored": errDisk}[name])
@@ -329,7 +332,11 @@ func (s *script) act(a *action) {
 	case actionKept:
 		s.printf("kept %s", s.names[a.pending])
 	case actionFinish:
-		s.printf("finish %s sequence=%d found=%v err=%v", s.names[a.pending], a.sent.Sequence, a.sent.Found, a.err)
+		group := ""
+		if a.pending.Ref() == newGroup {
+			group = " as " + refName(a.sent.Ref)
+		}
+		s.printf("finish %s sequence=%d found=%v err=%v%s", s.names[a.pending], a.sent.Sequence, a.sent.Found, a.err, group)
 	case actionAnswer:
 		s.printf("answer %s", answerText(a.request))
 	}
@@ -354,13 +361,16 @@ func (s *script) changeText(c *OutboxChange) string {
 	case OutboxRenew, OutboxSwitch:
 		return fmt.Sprintf("%s %s", name, epoch)
 	}
+	if key.Ref == newGroup {
+		return fmt.Sprintf("%s %s creation %d", name, epoch, key.Counter)
+	}
 	return fmt.Sprintf("%s %s %s %d", name, epoch, refName(key.Ref), key.Counter)
 }
 
 func answerText(r *request) string {
 	switch r.kind {
-	case requestCreate:
-		return fmt.Sprintf("created %s err=%v", refName(r.made.Ref), r.err)
+	case requestJoin:
+		return fmt.Sprintf("joined %d err=%v", r.sent.Sequence, r.err)
 	case requestMembers:
 		return fmt.Sprintf("%d of %d members, err=%v", len(r.list.Members), r.list.Total, r.err)
 	case requestGroup:
@@ -375,7 +385,7 @@ func eventText(e Event, now time.Time) string {
 		return fmt.Sprintf("counts %s %d: %d and %d of %d", refName(e.Ref), e.Position, e.Delivered, e.Read, e.Of)
 	case *MessageEvent:
 		if event, ok := e.Content.Event(); ok {
-			return fmt.Sprintf("change %s %d author=%d sent=%v %+v", refName(e.Ref), e.Sequence, e.Author, e.Sent, event)
+			return fmt.Sprintf("change %s %d author=%d sent=%v %s", refName(e.Ref), e.Sequence, e.Author, e.Sent, changeEventText(&event))
 		}
 		return fmt.Sprintf("message %s %d author=%d sent=%v %s", refName(e.Ref), e.Sequence, e.Author, e.Sent, e.Content.Bytes)
 	case *ReceiptEvent:
@@ -383,7 +393,8 @@ func eventText(e Event, now time.Time) string {
 	case *TypingEvent:
 		return fmt.Sprintf("typing %s author=%d", refName(e.Ref), e.Author)
 	case *ConversationEvent:
-		return fmt.Sprintf("conversation first=%v begin=%d %s", e.First, e.Begin, stateText(&e.State))
+		left := map[bool]string{true: " left"}[e.Left]
+		return fmt.Sprintf("conversation first=%v begin=%d %s%s", e.First, e.Begin, stateText(&e.State), left)
 	case *GapEvent:
 		return fmt.Sprintf("gap %s %d to %d err=%v", refName(e.Ref), e.From, e.To, e.Err)
 	case *ConnectionEvent:
@@ -402,7 +413,7 @@ func stateText(c *wire.ConversationState) string {
 		preview = fmt.Sprintf(" preview=%q", c.Preview.Content.Bytes)
 	}
 	if g, err := wire.ParseGroupItem(c.Extensions); err == nil && c.Ref.Group() {
-		preview += fmt.Sprintf(" title=%q role=%v from=%d", g.Title, g.Role, g.From)
+		preview += fmt.Sprintf(" title=%q role=%v from=%d members=%d", g.Title, g.Role, g.From, g.Members)
 	}
 	return fmt.Sprintf("%s head=%d unread=%d delivered=%d/%d read=%d/%d%s", refName(c.Ref), c.Head, c.Unread, c.Delivered, c.OtherDelivered, c.Read, c.OtherRead, preview)
 }
@@ -428,8 +439,8 @@ func written(f wire.Frame) string {
 		var g wire.GroupChange
 		g, err = wire.ParseGroupChange(f)
 		event, _ := wire.ParseEvent(g.Event)
-		text += fmt.Sprintf(" correlation=%d %s counter=%d %+v", g.Correlation, refName(g.Ref), g.Counter, event)
-	case wire.TypeMembers, wire.TypeGroupInfo:
+		text += fmt.Sprintf(" correlation=%d %s counter=%d %s", g.Correlation, refName(g.Ref), g.Counter, changeEventText(&event))
+	case wire.TypeMembers, wire.TypeGroupInfo, wire.TypeJoin:
 		text += fmt.Sprintf(" correlation=%d", f.Body[0])
 	case wire.TypeCursor:
 		var c wire.Cursor
@@ -462,7 +473,7 @@ func (s *script) frame(line string) []byte {
 	ref := refs[f["0"]]
 	switch name {
 	case "WELCOME":
-		w := wire.Welcome{User: alice, Device: simDevice, HeartbeatSeconds: 25, ClusterEpoch: max(1, n("cluster")), TicketSeconds: n("seconds"), Ticket: []byte(f["ticket"])}
+		w := wire.Welcome{User: alice, Device: simDevice, HeartbeatSeconds: 25, Features: wire.FeatureGroups &^ n("without"), ClusterEpoch: max(1, n("cluster")), TicketSeconds: n("seconds"), Ticket: []byte(f["ticket"])}
 		if user := n("user"); user > 0 {
 			w.User = wire.ID(user)
 		}
@@ -481,7 +492,7 @@ func (s *script) frame(line string) []byte {
 		return wire.AppendMessage(nil, &wire.Message{Ref: refs["group"], Sequence: n("1"), Revision: n("1"), Author: wire.ID(n("author")), Time: wire.Time(n("1")),
 			Content: wire.EventContent(eventBody(f))})
 	case "CREATED":
-		return wire.AppendCreated(nil, &wire.Created{Correlation: n("correlation"), Ref: refs["group"], Sequence: 1})
+		return wire.AppendCreated(nil, &wire.Created{Correlation: n("correlation"), Ref: max(ref, refs["group"]), Sequence: 1})
 	case "MEMBER_LIST":
 		return wire.AppendMemberList(nil, &wire.MemberList{Correlation: n("correlation"), Total: 7, Members: []wire.Member{{User: alice, Role: wire.RoleOwner}}})
 	case "GROUP_STATE":
@@ -504,7 +515,7 @@ func (s *script) frame(line string) []byte {
 				text += strconv.FormatUint(sequence, 10)
 			}
 			page.Messages = append(page.Messages, wire.PageMessage{Sequence: sequence, Revision: sequence, Author: wire.ID(n("author")),
-				Time: wire.Time(sequence), Content: wire.Text(text)})
+				Time: wire.Time(sequence), Content: pageContent(f, text)})
 		}
 		return wire.AppendPage(nil, &page)
 	case "USER_LIST":
@@ -514,15 +525,42 @@ func (s *script) frame(line string) []byte {
 	return nil
 }
 
-var eventNames = map[string]wire.EventKind{"title": wire.EventTitle, "add": wire.EventAdd, "remove": wire.EventRemove, "leave": wire.EventLeave}
+var eventNames = map[string]wire.EventKind{"create": wire.EventCreate, "title": wire.EventTitle, "add": wire.EventAdd, "remove": wire.EventRemove,
+	"leave": wire.EventLeave, "role": wire.EventRole, "owner": wire.EventOwner, "joined": wire.EventJoined}
+
+// changeEventText is what an event says.
+func changeEventText(e *wire.Event) string {
+	text := e.Kind.String()
+	if e.Text != "" {
+		text += " " + e.Text
+	}
+	if e.Kind == wire.EventRole {
+		text += " " + e.Role.String()
+	}
+	for _, user := range e.Users {
+		text += " " + user.String()
+	}
+	return text
+}
 
 // eventBody is an event of the kind that the first word names, about one user or text.
 func eventBody(f map[string]string) []byte {
 	e := wire.Event{Kind: eventNames[f["0"]], Text: f["text"]}
+	if e.Kind == wire.EventRole {
+		e.Role = wire.RoleAdmin
+	}
 	if user, err := strconv.ParseUint(f["user"], 10, 48); err == nil {
 		e.Users = []wire.ID{wire.ID(user)}
 	}
 	return wire.AppendEvent(nil, &e)
+}
+
+// pageContent is the content of a page's messages: an event if the fields name one.
+func pageContent(f map[string]string, text string) wire.Content {
+	if f["event"] == "" {
+		return wire.Text(text)
+	}
+	return wire.EventContent(eventBody(map[string]string{"0": f["event"], "text": f["text"], "user": f["user"]}))
 }
 
 // conversations makes the answer to a SYNC: bob=head/delivered/read/otherDelivered/otherRead,
@@ -543,7 +581,7 @@ func (s *script) conversations(f map[string]string) []byte {
 		}
 		item.Revision, item.Time, item.Unread = item.Head, wire.Time(item.Head), item.Head-item.Read
 		if name == "group" && f["role"] != "" {
-			g := wire.GroupItem{Role: wire.Role(s.number(f, "role")), From: s.number(f, "member"), Title: f["title"]}
+			g := wire.GroupItem{Role: wire.Role(s.number(f, "role")), From: s.number(f, "member"), Title: f["title"], Members: s.number(f, "members")}
 			item.Extensions = g.Block()
 		}
 		answer.Items = append(answer.Items, item)

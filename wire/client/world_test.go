@@ -17,11 +17,12 @@ type world struct {
 	random       *rand.Rand
 	now          wire.Time
 	clusterEpoch uint64
-	index        uint64 // counts changes; a sync token is one
+	index        uint64 // counts changes, from 1; a sync token is one, and 0 is none
 	users        map[wire.ID]string
 	logs         map[wire.Conversation]*worldLog
 	peers        []*peer
 	commands     []worldCommand // taken, not yet applied: in order, whatever became of the session
+	creations    map[worldCreation]*worldLog
 	faults       faults
 	pageMessages int // at most, in a PAGE
 	pageItems    int // at most, in a CONVERSATIONS
@@ -42,6 +43,7 @@ type faults struct {
 
 type worldLog struct {
 	conversation wire.Conversation
+	group        *worldGroup        // nil: direct
 	messages     []wire.PageMessage // with real authors
 	outboxes     map[worldOutbox]*worldSent
 	evicted      map[worldOutbox]bool
@@ -60,7 +62,7 @@ type worldSent []uint64
 type worldCommand struct {
 	peer  *peer
 	epoch uint64
-	send  wire.Send
+	send  wire.Send // of the content that an event becomes, if it is GROUP
 }
 
 // A peer is the server's end of one session.
@@ -78,8 +80,8 @@ type peer struct {
 }
 
 func newWorld(random *rand.Rand, names ...string) *world {
-	w := &world{random: random, now: 1000, clusterEpoch: 1, users: map[wire.ID]string{}, logs: map[wire.Conversation]*worldLog{},
-		pageMessages: 5, pageItems: 3}
+	w := &world{random: random, now: 1000, clusterEpoch: 1, index: 1, users: map[wire.ID]string{}, logs: map[wire.Conversation]*worldLog{},
+		creations: map[worldCreation]*worldLog{}, pageMessages: 5, pageItems: 3}
 	for i, name := range names {
 		w.users[wire.ID(i+1)] = name
 	}
@@ -165,6 +167,11 @@ func (p *peer) frame(f wire.Frame) {
 			s.Content.Bytes = bytes.Clone(s.Content.Bytes)
 			p.send(s)
 		}
+	case f.Type == wire.TypeGroup:
+		var g wire.GroupChange
+		if g, err = wire.ParseGroupChange(f); err == nil {
+			p.send(wire.Send{Correlation: g.Correlation, Ref: g.Ref, Counter: g.Counter, Content: wire.EventContent(g.Event)})
+		}
 	case f.Type == wire.TypeSync:
 		err = p.sync(f)
 	case f.Type == wire.TypeCursor:
@@ -217,7 +224,8 @@ func (p *peer) hello(f wire.Frame) error {
 			other.live = false
 		}
 	}
-	welcome := wire.Welcome{User: p.user, Device: p.device, HeartbeatSeconds: 25, Time: p.world.now, ClusterEpoch: p.world.clusterEpoch}
+	welcome := wire.Welcome{User: p.user, Device: p.device, HeartbeatSeconds: 25, Time: p.world.now, Features: wire.FeatureGroups & h.Features,
+		ClusterEpoch: p.world.clusterEpoch}
 	if h.Kind == wire.CredentialToken {
 		p.world.tickets++
 		welcome.Ticket, welcome.TicketSeconds = fmt.Appendf(nil, "ticket %d %d", p.user, p.device), 3600
@@ -248,7 +256,14 @@ func (w *world) apply() {
 	command := w.commands[0]
 	w.commands = w.commands[1:]
 	p, s := command.peer, command.send
-	peerID := s.Ref.ID()
+	if s.Ref == newGroup {
+		w.make(p, command.epoch, &s)
+		return
+	}
+	if s.Ref.Group() && w.logs[s.Ref.Conversation(p.user)] == nil {
+		p.fail(s.Correlation, wire.CodeNotMember, 0)
+		return
+	}
 	log := w.log(s.Ref.Conversation(p.user))
 	name := worldOutbox{p.device, command.epoch}
 	if w.chance(w.faults.evict) {
@@ -265,8 +280,8 @@ func (w *world) apply() {
 	switch c := s.Counter; {
 	case log.evicted[name]:
 		p.fail(s.Correlation, wire.CodeUnknownOutcome, 0)
-	case c == n+1 && w.users[peerID] == "":
-		p.fail(s.Correlation, wire.CodeUnknownUser, 0)
+	case c == n+1 && w.refuses(log, p.user, s.Content) != 0:
+		p.fail(s.Correlation, w.refuses(log, p.user, s.Content), 0)
 	case c == n+1:
 		sequence := w.append(log, p.user, s.Content, p)
 		*sent = append(*sent, sequence)
@@ -301,7 +316,11 @@ func (w *world) append(log *worldLog, author wire.ID, content wire.Content, from
 	sequence = log.head() + 1
 	m := wire.PageMessage{Sequence: sequence, Author: author, Revision: sequence, Time: w.now, Content: content}
 	log.messages = append(log.messages, m)
-	for _, user := range []wire.ID{log.conversation.A, log.conversation.B} {
+	told := log.members()
+	w.change(log, &m)
+	told = append(told, log.members()...)
+	slices.Sort(told)
+	for _, user := range slices.Compact(told) {
 		w.each(user, func(p *peer) {
 			if p != from {
 				p.push(log.conversation.Ref(user), &m)
@@ -346,7 +365,7 @@ func (p *peer) push(ref wire.Ref, m *wire.PageMessage) {
 
 func (p *peer) cursor(c wire.Cursor) {
 	log := p.world.logs[c.Ref.Conversation(p.user)]
-	if log == nil || c.Position > log.head() {
+	if log == nil || c.Position > log.head() || !log.member(p.user) {
 		p.fail(0, wire.CodeBadCursor, 0)
 		return
 	}
@@ -368,7 +387,7 @@ func (w *world) move(log *worldLog, user wire.ID, kind wire.CursorKind, position
 		w.now++
 		w.index++
 		log.changed = w.index
-		for _, member := range []wire.ID{log.conversation.A, log.conversation.B} {
+		for _, member := range log.told(user) {
 			told := kind
 			if member == user {
 				told += wire.OwnDelivered
@@ -412,7 +431,7 @@ func (p *peer) sync(f wire.Frame) error {
 	}
 	var rest []*worldLog
 	for _, log := range w.allLogs() {
-		if log.conversation.Member(p.user) && log.changed > since && log.head() > 0 && log.key() > last {
+		if log.listed(p.user, since) && log.changed > since && log.head() > 0 && log.key() > last {
 			rest = append(rest, log)
 		}
 	}
@@ -426,6 +445,9 @@ func (p *peer) sync(f wire.Frame) error {
 		answer.Token = fmt.Appendf(nil, "%d %d %d %d", w.clusterEpoch, since, until, last)
 	} else {
 		answer.Token = fmt.Appendf(nil, "%d %d 0 0", w.clusterEpoch, until)
+		if w.index > until { // what changed since the walk began, in an earlier session perhaps
+			answer.Flags |= wire.SyncMore
+		}
 	}
 	frame := wire.AppendConversations(nil, &answer)
 	if p.holdSync {
@@ -437,6 +459,9 @@ func (p *peer) sync(f wire.Frame) error {
 }
 
 func (l *worldLog) state(user wire.ID) wire.ConversationState {
+	if l.group != nil {
+		return l.groupState(user)
+	}
 	own, other := l.cursors[user], l.cursors[l.conversation.Peer(user)]
 	s := wire.ConversationState{Ref: l.conversation.Ref(user), Head: l.head(), Revision: l.head(), Time: l.messages[l.head()-1].Time,
 		Delivered: own[wire.Delivered], Read: own[wire.Read], OtherDelivered: other[wire.Delivered], OtherRead: other[wire.Read]}
@@ -459,10 +484,19 @@ func (p *peer) history(f wire.Frame) error {
 		return nil
 	}
 	page := wire.Page{Correlation: h.Correlation, Ref: h.Ref}
-	if log := w.logs[h.Ref.Conversation(p.user)]; log != nil {
+	log := w.logs[h.Ref.Conversation(p.user)]
+	if h.Ref.Group() && (log == nil || !log.member(p.user)) {
+		p.fail(h.Correlation, wire.CodeNotMember, 0)
+		return nil
+	}
+	if log != nil {
 		page.Head = log.head()
 		first, last := bounds(&h, page.Head, uint64(w.pageMessages))
-		if first > 1 {
+		from := log.from(p.user)
+		if h.Mode == wire.HistoryForward && first < from {
+			first, last = from, min(page.Head, from+min(h.Limit, uint64(w.pageMessages))-1)
+		}
+		if first = max(first, from); first > from {
 			page.Flags |= wire.PageMoreBefore
 		}
 		if last < page.Head {
@@ -539,17 +573,21 @@ func (w *world) recover() {
 	for _, log := range w.allLogs() {
 		keep := w.random.Uint64N(log.head() + 1)
 		log.messages = log.messages[:keep:keep]
+		if log.group != nil && !w.replay(log) {
+			continue
+		}
 		for _, sent := range log.outboxes {
 			for len(*sent) > 0 && (*sent)[len(*sent)-1] > keep {
 				*sent = (*sent)[:len(*sent)-1]
 			}
 		}
-		for _, user := range []wire.ID{log.conversation.A, log.conversation.B} {
+		for _, user := range slices.Sorted(maps.Keys(log.cursors)) {
 			cursors := log.cursors[user]
 			for kind := range cursors {
 				cursors[kind] = min(cursors[kind], w.random.Uint64N(keep+1))
 			}
 			cursors[wire.Delivered] = max(cursors[wire.Delivered], cursors[wire.Read])
 		}
+		log.raise()
 	}
 }
