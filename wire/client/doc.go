@@ -53,7 +53,7 @@
 //
 // Events is what happens, one after the other. For each conversation, MessageEvents come in
 // order of their sequence, each once, without a gap, one's own included; the client asks
-// the server's history for what it missed. They begin at the head that the conversation has
+// the server's history for what it missed, and a GapEvent says what cannot be had. They begin at the head that the conversation has
 // when the client first hears of it; Options.Begin and Options.Known ask for more, and
 // History reads what is older.
 //
@@ -70,6 +70,20 @@
 // A message is marked delivered when Events has handed it over, and read when the program
 // calls Read. A program that writes messages to a disk of its own sets
 // Options.ManualDelivered and calls Delivered after that.
+//
+// # Groups
+//
+// CreateGroup makes a group, and gives its wire.Ref; it takes messages as a person does. What
+// changes it (its title, its members, their roles) is a message too, that Change puts into the
+// outbox: made once, or refused, in the one order of the group, and seen by all as a
+// MessageEvent whose content has the event.
+//
+//	family, err := c.CreateGroup(ctx, "Family", wire.GroupHistory, bob, carol)
+//	p, err := c.Change(family, wire.Event{Kind: wire.EventAdd, Users: []wire.ID{dave}})
+//
+// SetLink and Join let people in by a link; Members and Group read who is in a group and how
+// it is. Who becomes a member of a group sees a conversation that is new, and a
+// ConversationEvent that has Left says that the membership is over.
 //
 // # Bounds
 //

@@ -110,6 +110,9 @@ func (f *feed) raise(c *conversation, slot newsSlot, place, least uint64) {
 	}
 }
 
+// bar keeps news of a conversation from taking the place of what waits now.
+func (f *feed) bar(c *conversation) { c.barrier = f.first + uint64(f.len()) - 1 }
+
 // pending is the waiting event of a slot that news would replace, or nil.
 func (f *feed) pending(c *conversation, slot newsSlot) Event {
 	if p, ok := f.replaceable(c, slot); ok {

@@ -128,6 +128,7 @@ func (c *Client) Members(ctx context.Context, q wire.Members) (wire.MemberList, 
 	if err := c.request(ctx, r); err != nil {
 		return wire.MemberList{}, err
 	}
+	r.list.Correlation = 0
 	return r.list, nil
 }
 
@@ -140,6 +141,7 @@ func (c *Client) Group(ctx context.Context, ref wire.Ref) (wire.GroupState, erro
 	if err := c.request(ctx, r); err != nil {
 		return wire.GroupState{}, err
 	}
+	r.group.Correlation = 0
 	return r.group, nil
 }
 

@@ -195,10 +195,10 @@ func (c *core) leftGroup(v *conversation) {
 	item.Role = wire.RoleNone
 	v.state.Extensions = item.Block()
 	switch {
-	case !v.told: // and it need not be: if this user comes back, it is met anew
+	case !v.told: // nor need it be: if this user comes back, it is met anew
 		c.dropStash(v)
 		v.based, v.known, v.top = false, 0, 0
-	case !v.based:
+	case !v.based: // another cluster took this user out
 		c.dropStash(v)
 		c.begin(v)
 	}

@@ -76,7 +76,7 @@ func (s *sim) moveOther() {
 func (s *sim) ownRead() {
 	for _, ref := range slices.Sorted(maps.Keys(s.seen)) {
 		v := s.core.conversations[ref]
-		if s.random.IntN(2) == 0 || len(s.regress) > 0 || v != nil && v.left {
+		if s.random.IntN(2) == 0 || v == nil || v.left || v.life != s.lives[ref] || s.core.clusterEpoch != s.world.clusterEpoch {
 			continue
 		}
 		seen := s.seen[ref]

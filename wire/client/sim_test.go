@@ -44,7 +44,7 @@ type sim struct {
 	views     map[wire.Ref]*wire.ConversationState // what a program shows that believes each event
 	left      map[wire.Ref]bool                    // groups that the program was told it has left
 	evictions bool                                 // outcomes may be unknown
-	regress   map[wire.Ref]bool                    // the cluster has lost the end of it, and the program was not told yet
+	lives     map[wire.Ref]int                     // of the conversation, that the program was told of
 	trace     []string
 }
 
@@ -93,7 +93,7 @@ func (s *sim) start() {
 	}
 	s.core = newCore(&s.options, s.limits, rand.New(rand.NewPCG(s.random.Uint64(), 2)), state)
 	s.views = map[wire.Ref]*wire.ConversationState{}
-	s.left = map[wire.Ref]bool{}
+	s.left, s.lives = map[wire.Ref]bool{}, map[wire.Ref]int{}
 	s.begins, s.seen, s.receipts = map[wire.Ref]uint64{}, map[wire.Ref]uint64{}, map[wire.Ref]*[4]uint64{}
 	for _, p := range s.core.restored {
 		q := s.restoredSend(p)
@@ -325,11 +325,10 @@ func (s *sim) consume() bool {
 		s.left[e.State.Ref] = e.Left
 		s.views[e.State.Ref] = &view
 		if e.First {
-			s.begins[e.State.Ref], s.seen[e.State.Ref] = e.Begin, e.Begin
-			s.receipts[e.State.Ref] = &[4]uint64{}
-		} else {
-			s.checkBegin(e)
+			s.seen[e.State.Ref], s.receipts[e.State.Ref] = e.Begin, &[4]uint64{}
+			s.begins[e.State.Ref] = e.Begin
 		}
+		s.checkBegin(e)
 	case *ReceiptEvent:
 		s.log("event receipt %+v", *e)
 		r := s.receipts[e.Ref]
@@ -338,7 +337,7 @@ func (s *sim) consume() bool {
 		}
 		r[e.Kind] = e.Position
 		s.see(e)
-		if e.Kind <= wire.Read && e.Position > s.world.logs[e.Ref.Conversation(alice)].head() {
+		if e.Kind <= wire.Read && !s.former() && e.Position > s.world.logs[e.Ref.Conversation(alice)].head() {
 			s.fail("receipt %+v beyond the head", e)
 		}
 	case *GapEvent:
@@ -354,12 +353,14 @@ func (s *sim) consume() bool {
 // is told that the cluster has lost its end.
 func (s *sim) checkBegin(e *ConversationEvent) {
 	ref := e.State.Ref
-	if seen := s.seen[ref]; e.Begin > seen && (seen > 0 || !s.unseen(ref, 0, e.Begin+1)) || e.Begin < seen && !s.regress[ref] {
+	life := s.life()
+	regress := life > s.lives[ref]
+	if seen := s.seen[ref]; e.Begin > seen && (seen > 0 || !s.unseen(ref, 0, e.Begin+1)) || e.Begin < seen && !regress {
 		s.fail("conversation %d begins after %d, and the program has %d", ref, e.Begin, seen)
 	}
 	s.seen[ref] = e.Begin
-	if s.regress[ref] {
-		delete(s.regress, ref)
+	s.lives[ref] = life
+	if regress {
 		s.begins[ref], s.receipts[ref] = e.Begin, &[4]uint64{}
 	}
 }
@@ -384,8 +385,11 @@ func (s *sim) consumeMessage(e *MessageEvent) {
 		s.fail("conversation %d: message %d after %d (known: %v)", e.Ref, e.Sequence, seen, known)
 	}
 	s.seen[e.Ref] = e.Sequence
-	if s.regress[e.Ref] {
-		return // it came from the cluster that is no more
+	if life := s.life(); life > s.lives[e.Ref] {
+		s.fail("message %+v of a cluster that the program was not told of", e)
+	}
+	if s.former() {
+		return
 	}
 	m := s.world.logs[e.Ref.Conversation(alice)].messages[e.Sequence-1]
 	if !sameContent(m.Content, e.Content) || m.Author != e.Author || m.Time != e.Time {
@@ -393,24 +397,25 @@ func (s *sim) consumeMessage(e *MessageEvent) {
 	}
 }
 
+// life is that of the conversation when the event that comes next was made.
+func (s *sim) life() int { return s.core.feed.items[s.core.feed.head].life }
+
+// former reports whether that event is of a cluster that is no more.
+func (s *sim) former() bool {
+	v := s.core.feed.items[s.core.feed.head].conversation
+	return s.life() != v.life || s.core.clusterEpoch != s.world.clusterEpoch
+}
+
 // recover puts another cluster in the place of the one that was.
 func (s *sim) recover() {
 	s.log("another cluster")
-	for s.consume() {
-	}
 	if s.peer != nil {
 		s.disconnect(false)
 		s.core.closed(s.now, 0, "", errors.New("cut"))
 		s.perform()
 	}
-	for s.consume() {
-	}
 	s.world.recover()
 	s.evictions = true
-	s.regress = map[wire.Ref]bool{}
-	for ref := range s.seen {
-		s.regress[ref] = true
-	}
 	for _, q := range s.queued {
 		q.undone = q.undone || q.done || q.again
 	}

@@ -140,10 +140,12 @@ func (c *core) syncReceipts(v *conversation, old *wire.ConversationState) {
 // far the conversation reaches now. What follows are other messages under the same numbers.
 func (c *core) fallBack(v *conversation) {
 	c.dropStash(v)
+	c.feed.bar(v) // the consumer takes what waits as news of the cluster that was
 	v.based, v.top = false, 0
 	v.life++
 	v.done, v.sent = [2]uint64{}, [2]uint64{}
 	v.groupState = groupState{}
+	v.listed = v.listed || v.told && v.ref.Group() // one that was left is told of again
 	v.state = wire.ConversationState{Ref: v.ref}
 }
 
