@@ -105,11 +105,11 @@ func (c *core) refuse(s *send, err error) {
 		return
 	}
 	l, epoch := s.lane, c.epochOf(s)
-	behind := slices.ContainsFunc(l.sends, func(other *send) bool { return other.Epoch == s.Epoch && other.Counter > s.Counter })
 	hole := s.Counter
 	if l.hole != 0 {
 		hole = min(hole, l.hole)
 	}
+	behind := slices.ContainsFunc(l.sends, func(other *send) bool { return other != s && other.Epoch == s.Epoch && other.Counter > hole })
 	l.fresh = l.fresh || s.loose > 0 // a copy of it may still take the counter
 	fresh := l.fresh
 	c.finishRefused(s, err)
