@@ -33,18 +33,19 @@ type ClusterConfig struct {
 	// TLS authenticates links, both ways. nil: links are open to whoever reaches the
 	// address, which only a simulation or a loopback cluster can afford.
 	TLS *tls.Config
-	// Listener and Dial take the place of TCP, for simulations.
-	Listener net.Listener
-	Dial     func(ctx context.Context, address string) (net.Conn, error)
+	// Bind and Dial take the place of TCP, for simulations. Bind is called again when a node
+	// with damaged data begins anew.
+	Bind func() (net.Listener, error)
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
 func (c *ClusterConfig) check() error {
 	switch {
-	case c.Listener == nil && c.Listen == "":
+	case c.Bind == nil && c.Listen == "":
 		return fmt.Errorf("%w: a node of a cluster needs an address for links", ErrConfig)
 	case c.Weight < 0 || c.Weight > cluster.WeightMax:
 		return fmt.Errorf("%w: the weight must be between 1 and %d, not %d", ErrConfig, cluster.WeightMax, c.Weight)
-	case c.TLS == nil && c.Listener == nil && !isLoopback(c.Listen):
+	case c.TLS == nil && c.Bind == nil && !isLoopback(c.Listen):
 		return fmt.Errorf("%w: links on %s need certificates (`parley node cert` makes them): without, everybody who reaches it is a member", ErrConfig, c.Listen)
 	}
 	return nil

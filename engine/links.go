@@ -47,12 +47,13 @@ func (n *Node) openLinks(context.Context) error {
 	if c == nil {
 		return nil
 	}
-	listener := c.Listener
-	if listener == nil {
-		var err error
-		if listener, err = net.Listen("tcp", c.Listen); err != nil {
-			return fmt.Errorf("engine: listen for other nodes: %w", err)
-		}
+	bind := c.Bind
+	if bind == nil {
+		bind = func() (net.Listener, error) { return net.Listen("tcp", c.Listen) }
+	}
+	listener, err := bind()
+	if err != nil {
+		return fmt.Errorf("engine: listen for other nodes: %w", err)
 	}
 	n.linkAddress = c.Advertise
 	if n.linkAddress == "" {

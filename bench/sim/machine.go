@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,11 +112,10 @@ func (l *life) run() {
 		defer cancel()
 		config := engine.Config{Data: "data", FS: l.disk, Serve: Serve(listener, 2, l.gate), Fatal: l.fatal, Logger: m.logger, Now: m.now}
 		m.setup(&config)
-		if err = l.link(&config); err == nil {
-			l.disk.SetOpening(l.fatal)
-			l.node, err = engine.Open(ctx, config)
-			l.disk.SetOpening(nil)
-		}
+		l.link(&config)
+		l.disk.SetOpening(l.fatal)
+		l.node, err = engine.Open(ctx, config)
+		l.disk.SetOpening(nil)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -131,19 +131,14 @@ func (l *life) run() {
 }
 
 // link makes the node one of several, if it is to be.
-func (l *life) link(config *engine.Config) error {
+func (l *life) link(config *engine.Config) {
 	if l.machine.cluster == nil {
-		return nil
+		return
 	}
 	c := *l.machine.cluster
-	listener, err := l.host.Listen(linkPort)
-	if err != nil {
-		return err
-	}
-	c.Name, c.Listener, c.Dial = l.machine.nodeName(), listener, l.host.Dial
-	c.Advertise = listener.Addr().String()
+	c.Name, c.Dial, c.Advertise = l.machine.nodeName(), l.host.Dial, l.machine.LinkAddress()
+	c.Bind = func() (net.Listener, error) { return l.host.Listen(linkPort) }
 	config.Cluster = &c
-	return nil
 }
 
 // Join makes the machine's nodes part of a cluster: that of other nodes, or its own.
