@@ -15,7 +15,7 @@ import (
 
 // A benchGroup is a shard with one group of a size, all of it in tables, led here.
 type benchGroup struct {
-	b       *testing.B
+	testing.TB
 	store   *storage.Store
 	shard   *Shard
 	index   uint64
@@ -25,7 +25,7 @@ type benchGroup struct {
 	others  []wire.ID // people who are none
 }
 
-func newBenchGroup(b *testing.B, size int) *benchGroup {
+func newBenchGroup(b testing.TB, size int, sink Sink) *benchGroup {
 	store, err := storage.Open(storage.Options{Path: "state", FS: vfs.NewMem(), BufferBytesMax: 4 << 30})
 	if err != nil {
 		b.Fatal(err)
@@ -35,12 +35,12 @@ func newBenchGroup(b *testing.B, size int) *benchGroup {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := Open(Config{Last: wire.Slots - 1, Store: state, Nonce: 1 << 40, Now: func() wire.Time { return 5 }, Sink: discard{}})
+	s, err := Open(Config{Last: wire.Slots - 1, Store: state, Nonce: 1 << 40, Now: func() wire.Time { return 5 }, Sink: sink})
 	if err != nil {
 		b.Fatal(err)
 	}
 	s.Lead(1)
-	g := &benchGroup{b: b, store: store, shard: s, ref: wire.MakeID(7, 7)}
+	g := &benchGroup{TB: b, store: store, shard: s, ref: wire.MakeID(7, 7)}
 	r := rand.New(rand.NewPCG(1, 1))
 	for len(g.users) < size+20_000 {
 		g.users = append(g.users, wire.ID(1+r.Uint64N(1<<wire.IDBits-1)))
@@ -55,8 +55,8 @@ func newBenchGroup(b *testing.B, size int) *benchGroup {
 }
 
 func (g *benchGroup) flush() {
-	if err := g.store.Flush(g.b.Context()); err != nil {
-		g.b.Fatal(err)
+	if err := g.store.Flush(g.Context()); err != nil {
+		g.Fatal(err)
 	}
 }
 
@@ -66,7 +66,7 @@ func (g *benchGroup) queue(event bool, content wire.Content) {
 	err := g.shard.Send(&Send{Origin: Origin{Session: 1, Correlation: g.counter}, Conversation: wire.GroupRef(g.ref).Conversation(g.users[0]),
 		Author: g.users[0], Device: 5, Epoch: 77, Counter: max(1, g.counter-1), PeerKnown: true, Event: event, Content: content})
 	if err != nil {
-		g.b.Fatal(err)
+		g.Fatal(err)
 	}
 }
 
@@ -85,7 +85,7 @@ func (g *benchGroup) pack() []raft.Entry {
 
 func (g *benchGroup) apply(entries []raft.Entry) {
 	if err := g.shard.Apply(entries); err != nil {
-		g.b.Fatal(err)
+		g.Fatal(err)
 	}
 }
 
@@ -98,7 +98,7 @@ func (g *benchGroup) change(e wire.Event) {
 func (g *benchGroup) check(size int) {
 	list, err := g.shard.Members(g.users[0], wire.Members{Ref: wire.GroupRef(g.ref), Limit: 1})
 	if refused := g.shard.Stats().Refused; err != nil || refused > 0 || list.Total != uint64(size) {
-		g.b.Fatalf("%d members, want %d; %d refused; %v", list.Total, size, refused, err)
+		g.Fatalf("%d members, want %d; %d refused; %v", list.Total, size, refused, err)
 	}
 }
 
@@ -107,7 +107,7 @@ func (g *benchGroup) check(size int) {
 // tables: the size must not matter.
 func BenchmarkGroup(b *testing.B) {
 	for _, size := range []int{100, 99_999} {
-		g := newBenchGroup(b, size)
+		g := newBenchGroup(b, size, discard{})
 		b.Run(fmt.Sprintf("members=%d/page", size), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -118,13 +118,13 @@ func BenchmarkGroup(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("members=%d/send", size), func(b *testing.B) {
-			g.b = b
+			g.TB = b
 			body := wire.Content{Bytes: make([]byte, 64)}
-			g.benchmark(func(int) { g.queue(false, body) })
+			g.benchmark(b, func(int) { g.queue(false, body) })
 		})
 		b.Run(fmt.Sprintf("members=%d/add", size), func(b *testing.B) {
-			g.b = b
-			g.benchmark(func(i int) {
+			g.TB = b
+			g.benchmark(b, func(i int) {
 				kind := wire.EventAdd
 				if i%2 == 1 {
 					kind = wire.EventRemove
@@ -136,8 +136,7 @@ func BenchmarkGroup(b *testing.B) {
 }
 
 // benchmark applies b.N commands, one an entry; an even number, so that the group ends as it began.
-func (g *benchGroup) benchmark(queue func(i int)) {
-	b := g.b
+func (g *benchGroup) benchmark(b *testing.B, queue func(i int)) {
 	list, err := g.shard.Members(g.users[0], wire.Members{Ref: wire.GroupRef(g.ref), Limit: 1})
 	if err != nil {
 		b.Fatal(err)
@@ -156,4 +155,42 @@ func (g *benchGroup) benchmark(queue func(i int)) {
 	}
 	b.StopTimer()
 	g.check(int(list.Total))
+}
+
+// TestAGroupIsFull has a group of as many members as there may be: who leaves makes room, and
+// an event that would make too many changes nothing.
+func TestAGroupIsFull(t *testing.T) {
+	sink := &recorder{}
+	g := newBenchGroup(t, wire.GroupMembersMax-1, sink)
+	sink.take()
+	change := func(kind wire.EventKind, users ...wire.ID) wire.Code {
+		g.change(wire.Event{Kind: kind, Users: users})
+		e := sink.take()[0]
+		if len(e.Refused) > 0 {
+			g.counter-- // is used again
+			return e.Refused[0].Code
+		}
+		return 0
+	}
+	for i, step := range []struct {
+		kind  wire.EventKind
+		users []wire.ID
+		want  wire.Code
+	}{
+		{wire.EventAdd, g.others[:2], wire.CodeGroupFull},
+		{wire.EventAdd, g.others[:1], 0},
+		{wire.EventAdd, g.others[1:2], wire.CodeGroupFull},
+		{wire.EventAdd, g.others[:1], 0}, // is a member already
+		{wire.EventRemove, g.users[1:2], 0},
+		{wire.EventAdd, g.others[1:2], 0},
+		{wire.EventAdd, g.users[1:2], wire.CodeGroupFull},
+	} {
+		if code := change(step.kind, step.users...); code != step.want {
+			t.Errorf("step %d: code %v, want %v", i, code, step.want)
+		}
+	}
+	list, err := g.shard.Members(g.users[0], wire.Members{Ref: wire.GroupRef(g.ref), Limit: 1})
+	if err != nil || list.Total != wire.GroupMembersMax {
+		t.Errorf("%d members, %v", list.Total, err)
+	}
 }
