@@ -85,6 +85,7 @@ type Inlet struct {
 	silent     int    // announcements since the last frame that it lags behind
 
 	tickets tickets
+	cursors cursorSessions
 }
 
 // A forgotten group has no members here, since a place in the stream.
@@ -153,23 +154,33 @@ func (i *Inlet) leave(dst []Action, tell bool) []Action {
 		if tell {
 			dst = i.ask(dst, &Request{Kind: RequestClose})
 		}
-		if i.tickets.open > 0 {
-			code := wire.CodeTimeout
-			if planted.Active(planted.WrongOutcome) {
-				code = wire.CodeNotMember
-			}
-			e := &shard.Effects{Shard: i.shard, Refused: make([]shard.RefusedEffect, 0, i.tickets.open)}
-			for _, o := range i.tickets.drain() {
-				e.Refused = append(e.Refused, shard.RefusedEffect{Origin: o, Code: code})
-			}
-			dst = append(dst, Action{Kind: Deliver, Effects: e})
-		}
+		dst = i.giveUp(dst)
 	}
 	if i.source != sourceNone && !i.known && i.exposed {
 		dst = i.restart(dst)
 	}
 	i.source, i.exposed, i.forgotten, i.detached = sourceNone, false, nil, nil
 	return dst
+}
+
+// giveUp refuses the sends that have no answer, and tells the sessions whose cursors may
+// be lost with the stream to send them again.
+func (i *Inlet) giveUp(dst []Action) []Action {
+	code := wire.CodeTimeout
+	if planted.Active(planted.WrongOutcome) {
+		code = wire.CodeNotMember
+	}
+	e := &shard.Effects{Shard: i.shard}
+	if i.tickets.open > 0 {
+		e.Refused = make([]shard.RefusedEffect, 0, i.tickets.open)
+		for _, o := range i.tickets.drain() {
+			e.Refused = append(e.Refused, shard.RefusedEffect{Origin: o, Code: code})
+		}
+	}
+	for _, session := range i.cursors.drain() {
+		e.Refused = append(e.Refused, shard.RefusedEffect{Origin: shard.Origin{Session: session}, Code: wire.CodeNotLeader})
+	}
+	return deliver(dst, e)
 }
 
 // enter begins with the source that the leader is.
@@ -468,6 +479,9 @@ func (i *Inlet) Forward(dst []byte, sends []shard.Send, cursors []shard.Cursor) 
 	first := i.tickets.next
 	for k := range sends {
 		i.tickets.add(sends[k].Session, sends[k].Correlation)
+	}
+	for k := range cursors {
+		i.cursors.add(cursors[k].Session)
 	}
 	r := Request{Kind: RequestForward, Shard: i.shard, Generation: i.generation, Number: i.number, Sends: sends, Cursors: cursors}
 	i.number++

@@ -357,6 +357,40 @@ func TestPendingSendsAreRefusedWhenTheStreamEnds(t *testing.T) {
 	}
 }
 
+// Cursors have no answer: when the stream ends, who sent some lately is told to send them
+// again, once each, and nobody who is beyond the limit.
+func TestSessionsWithForwardedCursorsAreToldWhenTheStreamEnds(t *testing.T) {
+	p := newPair(t)
+	p.announce()
+	p.both()
+	forward := func(session uint64) {
+		c := shard.Cursor{Session: session, Conversation: wire.DirectConversation(5, 6), User: 5, Position: 1}
+		if _, _, err := p.inlet.Forward(nil, nil, []shard.Cursor{c, c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sessions := uint64(CursorSessionsMax / 2) // two cursors each
+	for s := range sessions + 1 {
+		forward(s + 1)
+	}
+	told := make(map[uint64]int)
+	for _, a := range p.inlet.LinkDown(nil, 1) {
+		for _, x := range a.Effects.Refused {
+			if x.Code.Class() != 1 || x.Correlation != 0 {
+				t.Fatalf("session %d is told %v of correlation %d", x.Session, x.Code, x.Correlation)
+			}
+			told[x.Session]++
+		}
+	}
+	if len(told) != int(sessions) || told[1] != 0 || told[2] != 1 || told[sessions+1] != 1 {
+		t.Errorf("%d sessions are told, want %d; the first %d times", len(told), sessions, told[1])
+	}
+	p.both()
+	if actions := p.inlet.LinkDown(nil, 1); slices.ContainsFunc(actions, func(a Action) bool { return a.Kind == Deliver }) {
+		t.Errorf("somebody is told again: %v", actions)
+	}
+}
+
 // introduce is what a read does at the leader for a user of the edge.
 func (p *pair) introduce(user wire.ID, groups ...wire.ID) (number uint64, ok bool) {
 	at, _ := p.inlet.Position()

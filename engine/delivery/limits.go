@@ -26,6 +26,10 @@ const (
 	// and has no answer and the newest: two seconds' work of a whole cluster at 60,000 a
 	// second. Beyond it a send is refused with OVERLOADED.
 	PendingMax = 1 << 17
+	// CursorSessionsMax is of how many cursors, forwarded last on a stream of a shard, the
+	// sessions are remembered, to tell them if the stream is lost: more than are on their way.
+	// Cursors have no answer, so nobody knows which of them arrived.
+	CursorSessionsMax = 2 << 10
 )
 
 // silentMax is how many announcements of a leader may be ahead of a stream that says
