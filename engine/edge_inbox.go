@@ -55,6 +55,8 @@ func (e *edge) Inbox(items []any) {
 			e.head(item)
 		case typingItem:
 			e.typed(item)
+		case countsItem:
+			e.counted(item)
 		case closeItem:
 			if s := e.seat(item.handle); s != nil && s.State != session.Closed && (item.before == 0 || s.since < item.before) {
 				e.close(s, item.code, item.reason)

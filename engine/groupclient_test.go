@@ -31,6 +31,7 @@ type person struct {
 	retried     map[uint64]bool       // of those, the sequences of what was sent more than once
 	paged       map[wire.Ref][]uint64 // and of what it has read because a HEAD told of it
 	receipts    []wire.Receipt
+	counts      []wire.Counts
 	ended       error
 	reading     bool // false: paused, so that the network fills up
 }
@@ -103,6 +104,10 @@ func (p *person) take(f wire.Frame) {
 		var r wire.Receipt
 		r, err = wire.ParseReceipt(f)
 		p.receipts = append(p.receipts, r)
+	case wire.TypeCounts:
+		var c wire.Counts
+		c, err = wire.ParseCounts(f)
+		p.counts = append(p.counts, c)
 	case wire.TypeError:
 		var e *wire.Error
 		if e, err = wire.ParseError(f); err == nil {

@@ -97,6 +97,7 @@ func (n *Node) handle() {
 	h.Handle(kindTyping, n.heardTyping)
 	h.Handle(kindClaim, n.heardClaim)
 	h.Handle(kindReplaced, n.heardReplaced)
+	h.Handle(kindCounts, n.heardCounts)
 	h.HandleCall(callMap, func(_ context.Context, _ uint32, _ []byte, reply link.Reply) {
 		reply(cluster.AppendMap(nil, n.maps.view.Map()), nil)
 	})

@@ -28,6 +28,7 @@ const (
 	callCommand                       // a command of one shard for another
 	callUser                          // a new account
 	callRead                          // a read that the receiver authorizes
+	kindCounts                        // how far the message of a user who may be here has come
 )
 
 var (

@@ -30,6 +30,8 @@ type route struct {
 	inlet   *delivery.Inlet // nil without links
 	actions []delivery.Action
 	groups  delivery.Groups // of this node's sessions
+
+	tally tally // of groups that are led here
 }
 
 // A replica is this node's part in one shard: the state machine and its Raft group, which
@@ -90,6 +92,7 @@ func (r *route) vacate() {
 // Effects implements shard.Sink: what the replica here has applied goes to the streams of
 // other nodes, and to this node's sessions, when their loops have room for it.
 func (r *route) Effects(e *shard.Effects) {
+	r.tell(e)
 	if r.inlet == nil {
 		r.node.pace()
 		r.mu.Lock()

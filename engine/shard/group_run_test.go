@@ -416,6 +416,7 @@ func (m *groupRun) read(t *rapid.T) {
 			m.readPage(g, user)
 			m.readState(g, user)
 			m.readMembers(t, g, user)
+			m.readCounts(g, user)
 		}
 	}
 }
