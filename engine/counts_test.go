@@ -3,7 +3,9 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"parley/wire"
@@ -60,22 +62,54 @@ func countsOfMessages(s scene) {
 	}
 }
 
-// However many cursors move, the authors in a group are told at most four times a second.
-func TestCountsAreFolded(t *testing.T) {
-	s := scene{t: t, nodes: []*Node{start(t, Config{})}}
-	g := newTrio(s)
-	began := time.Now()
-	for range 200 {
-		m := g.ada.say(g.ref, "hello")
-		g.bob.cursor(g.ref, wire.Delivered, m)
-		g.cleo.cursor(g.ref, wire.Read, m)
+// However many cursors move, a group is counted at most four times a second, and the last
+// time after the last of them; one that takes long to count less often.
+func TestCountingIsFolded(t *testing.T) {
+	for _, test := range []struct {
+		takes    time.Duration
+		from, to int64 // counts in ten seconds, and one more
+	}{{0, 30, 41}, {40 * time.Millisecond, 11, 14}} {
+		synctest.Test(t, func(t *testing.T) {
+			var moved, counts, seen atomic.Int64
+			var y tally
+			y.count = func(group wire.ID) {
+				now := time.Now()
+				counts.Add(1)
+				seen.Store(moved.Load())
+				y.begin(group)
+				time.Sleep(test.takes)
+				y.end(group, now.Add(max(countsInterval, countsShare*test.takes)), nil)
+			}
+			for range 10_000 {
+				moved.Add(1)
+				y.want(7, true)
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Minute)
+			if n := counts.Load(); n < test.from || n > test.to || seen.Load() != moved.Load() {
+				t.Errorf("counted %d times, want %d to %d; the last time after %d of %d cursors", n, test.from, test.to, seen.Load(), moved.Load())
+			}
+		})
 	}
-	last := g.ada.say(g.ref, "the end")
-	g.bob.cursor(g.ref, wire.Read, last)
-	g.cleo.cursor(g.ref, wire.Read, last)
-	g.ada.told(g.ref, last, 2, 2, 2)
-	g.ada.quiet()
-	if most := 2 + int(time.Since(began)/countsInterval); len(g.ada.counts) > most {
-		t.Errorf("%d times told, at most %d are allowed in %v", len(g.ada.counts), most, time.Since(began))
-	}
+}
+
+// No more groups are remembered than may be, and one that is to be counted is not forgotten.
+func TestTalliesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var counted atomic.Int64
+		y := tally{count: func(wire.ID) { counted.Add(1) }} // never ends: all of them stay busy
+		for group := range wire.ID(TalliesMax + 1) {
+			y.want(group+1, true)
+		}
+		time.Sleep(time.Second)
+		if len(y.groups) != TalliesMax || counted.Load() != TalliesMax {
+			t.Errorf("%d groups, %d of them counted, want %d", len(y.groups), counted.Load(), TalliesMax)
+		}
+		y.begin(1)
+		y.end(1, time.Now(), nil)
+		if y.want(1<<40, true); y.groups[1<<40] == nil || y.groups[1] != nil || len(y.groups) != TalliesMax {
+			t.Errorf("a group at rest keeps another one out")
+		}
+		time.Sleep(time.Second)
+	})
 }

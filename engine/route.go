@@ -45,6 +45,7 @@ func (n *Node) newRoutes() []*route {
 	routes := make([]*route, n.table.Shards())
 	for i := range routes {
 		r := &route{id: uint32(i), slots: n.table.Range(i), node: n, touchedBy: make([]bool, LoopsMax)}
+		r.tally.count = r.countSoon
 		if n.hub != nil {
 			r.inlet = delivery.NewInlet(r.id, n.identity.Number, uint64(time.Now().UnixMilli()), &r.groups)
 		}

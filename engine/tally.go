@@ -29,14 +29,16 @@ const (
 // for long: who writes is read from the group, and counting looks at the members. It
 // promises nothing, as a receipt does; who needs to know asks MEMBERS.
 type tally struct {
+	count  func(group wire.ID) // is called when it is time to
 	mu     sync.Mutex
 	groups map[wire.ID]*tallied
 }
 
 type tallied struct {
-	waiting bool // to be counted
-	next    time.Time
-	told    map[wire.ID]shard.Count
+	busy  bool // it will be counted, or is being
+	moved bool // since the count under way began, or the last one
+	next  time.Time
+	told  map[wire.ID]shard.Count
 }
 
 // countsItem tells a session how far its user's message has come.
@@ -49,11 +51,11 @@ type countsItem struct {
 func (r *route) tell(e *shard.Effects) {
 	for i := range e.Receipts {
 		if c := e.Receipts[i].Conversation; c.Kind == wire.Group && r.leads() {
-			r.tally.want(r, c.A, true)
+			r.tally.want(c.A, true)
 		}
 	}
 	for i := range e.Memberships {
-		r.tally.want(r, e.Memberships[i].Group, false)
+		r.tally.want(e.Memberships[i].Group, false)
 	}
 }
 
@@ -63,27 +65,33 @@ func (r *route) leads() bool {
 }
 
 // want has a group counted soon; one that is not known only if it is new.
-func (t *tally) want(r *route, group wire.ID, isNew bool) {
+func (t *tally) want(group wire.ID, isNew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.groups[group]
 	switch {
-	case g == nil && !isNew || g != nil && g.waiting:
+	case g == nil && !isNew:
 		return
 	case g == nil:
 		if g = t.add(group); g == nil {
 			return
 		}
 	}
-	g.waiting = true
-	time.AfterFunc(max(time.Until(g.next), countsFold), func() { r.countSoon(group) })
+	if g.moved = true; !g.busy {
+		t.schedule(group, g)
+	}
+}
+
+func (t *tally) schedule(group wire.ID, g *tallied) {
+	g.busy = true
+	time.AfterFunc(max(time.Until(g.next), countsFold), func() { t.count(group) })
 }
 
 // add remembers a group, in place of one that is at rest; nil if there is none.
 func (t *tally) add(group wire.ID) *tallied {
 	if len(t.groups) >= TalliesMax {
 		for other, g := range t.groups {
-			if !g.waiting {
+			if !g.busy {
 				delete(t.groups, other)
 				break
 			}
@@ -115,14 +123,13 @@ func (r *route) count(group wire.ID) {
 		r.tally.forget(group)
 		return
 	}
-	r.tally.begin(group, began.Add(countsInterval))
+	r.tally.begin(group)
 	counts, err := l.Counts(group, r.isAttached)
 	if err != nil {
 		r.node.log.Warn("a group's receipts were not counted", "shard", r.id, "error", err)
-		return
 	}
 	next := began.Add(max(countsInterval, countsShare*time.Since(began)))
-	for _, c := range r.tally.news(group, next, counts) {
+	for _, c := range r.tally.end(group, next, counts) {
 		r.showCounts(c.Author, wire.Counts{Ref: wire.GroupRef(group), Position: c.Position, Delivered: c.Delivered, Read: c.Read, Of: c.Of})
 	}
 }
@@ -142,17 +149,17 @@ func (t *tally) forget(group wire.ID) {
 	delete(t.groups, group)
 }
 
-// begin says that what changes from here on needs another count, not before next.
-func (t *tally) begin(group wire.ID, next time.Time) {
+// begin says that what moves from here on needs another count.
+func (t *tally) begin(group wire.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if g := t.groups[group]; g != nil {
-		g.waiting, g.next = false, next
+		g.moved = false
 	}
 }
 
-// news keeps what counts say, and returns those that say something new.
-func (t *tally) news(group wire.ID, next time.Time, counts []shard.Count) (news []shard.Count) {
+// end takes what a count says and returns what of it is new. The next one is not before next.
+func (t *tally) end(group wire.ID, next time.Time, counts []shard.Count) (news []shard.Count) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.groups[group]
@@ -165,7 +172,10 @@ func (t *tally) news(group wire.ID, next time.Time, counts []shard.Count) (news 
 			news = append(news, c)
 		}
 	}
-	g.next, g.told = next, told
+	g.next, g.told, g.busy = next, told, false
+	if g.moved {
+		t.schedule(group, g)
+	}
 	return news
 }
 
