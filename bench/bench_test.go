@@ -112,6 +112,26 @@ func TestSyncAsksThreeTimesAndAfterAStart(t *testing.T) {
 	}
 }
 
+func TestGroupReachesEveryMember(t *testing.T) {
+	for _, args := range [][]string{
+		{"group", "--members", "20", "--online", "10", "--warmup", "100ms", "--duration", "400ms"},
+		{"group", "--members", "10", "--warmup", "100ms", "--duration", "400ms", "--rate", "100", "--receipts"},
+	} {
+		r := mustBench(t, args...)
+		// Each message reaches all of the others who are connected.
+		if r.Messages == 0 || r.DeliveriesPerSecond <= r.AckedPerSecond || r.LastMember == nil || r.WireBytesPerDelivery <= 64 {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+func TestReceiptsAreMeasuredAgainstNone(t *testing.T) {
+	r := mustBench(t, "receipts", "--members", "10", "--rate", "50", "--warmup", "1500ms", "--duration", "2s")
+	if r.Messages == 0 || r.CursorsPerDelivery <= 0 || r.CountsPerSecond <= 0 || r.LastMemberWithout == nil || r.WireBytesPerReceipt <= 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestIdleHoldsSessionsOverTwoProcesses(t *testing.T) {
 	r := mustBench(t, "idle", "-n", "100", "--processes", "2", "--hold", "100ms")
 	// The kernel counts CPU in steps of 10 ms, which so few sessions may not take.

@@ -10,7 +10,7 @@ import (
 )
 
 func scenarios() []*cobra.Command {
-	return []*cobra.Command{newDirect(), newLone(), newIdle(), newWire(), newSync(), newGroup(), newStorage(), newDisk(), newCrash(), newRestart(), newClusterScenario(), newFailover(), newMove(), newStorm(), newIdleCluster(), newCompare(), newWorker(), newCore()}
+	return []*cobra.Command{newDirect(), newLone(), newIdle(), newWire(), newSync(), newGroup(), newReceipts(), newStorage(), newDisk(), newCrash(), newRestart(), newClusterScenario(), newFailover(), newMove(), newStorm(), newIdleCluster(), newCompare(), newWorker(), newCore()}
 }
 
 // newWorker is the process that applies the load; scenarios run it.

@@ -62,6 +62,11 @@ type Report struct {
 	HeadsPerDelivery     float64       `json:"heads_per_delivery,omitempty"`   // HEAD frames, each in place of pushes
 	CountsPerSecond      float64       `json:"counts_per_second,omitempty"`    // COUNTS frames to the author
 
+	CPUPerReceipt       float64       `json:"cpu_us_per_receipt,omitempty"`      // of the server, for each message that a member has read
+	WireBytesPerReceipt float64       `json:"wire_bytes_per_receipt,omitempty"`  // CURSOR frames and COUNTS frames
+	CPUWithout          float64       `json:"cpu_us_per_delivery_off,omitempty"` // cpu_us_per_delivery without receipts
+	LastMemberWithout   *load.Latency `json:"last_member_ms_off,omitempty"`      // last_member_ms without receipts
+
 	MessagesPerEntry     float64 `json:"messages_per_entry,omitempty"`      // of the log
 	WireBytesPerMessage  float64 `json:"wire_bytes_per_message,omitempty"`  // both sides' sockets, both ways, WebSocket headers included
 	ResumeBytes          float64 `json:"resume_bytes,omitempty"`            // nothing changed; without the HTTP handshake

@@ -156,6 +156,9 @@ func (j *group) do(what string, _ json.RawMessage, answer reply) {
 		} else {
 			j.fill()
 		}
+	case "receipts":
+		j.report()
+		answer(nil, nil)
 	case "mark":
 		j.reset()
 		answer(j.counts(), nil)
