@@ -26,6 +26,8 @@ type (
 		handle reactor.Handle
 		ref    wire.Ref
 	}
+	// groupTypingItem tells a loop's members of a group that somebody writes there.
+	groupTypingItem struct{ group, author wire.ID }
 	// closeItem ends a session. With a time, only one that was let in before.
 	closeItem struct {
 		before wire.Time
@@ -55,6 +57,8 @@ func (e *edge) Inbox(items []any) {
 			e.head(item)
 		case typingItem:
 			e.typed(item)
+		case groupTypingItem:
+			e.typedInGroup(item)
 		case countsItem:
 			e.counted(item)
 		case closeItem:

@@ -193,6 +193,10 @@ func byRoute[T any](n *Node, list []T, slot func(T) wire.Slot) map[*route][]T {
 func (e *edge) typing(s *seat, ref wire.Ref) {
 	user, peer := s.User, ref.ID()
 	node := e.node
+	if ref.Group() {
+		node.readers.submit(user, func() { node.tellGroupTyping(user, peer) })
+		return
+	}
 	if peer == user || node.hub == nil && !node.sessions.Has(peer) {
 		return
 	}

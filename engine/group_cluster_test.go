@@ -62,7 +62,7 @@ func startCabled(t *testing.T, count int) ([]*Node, []*cables) {
 // What holds for a group on one node holds on three.
 func TestAGroupOnThreeNodes(t *testing.T) {
 	nodes, _ := startCabled(t, 3)
-	for name, test := range map[string]func(scene){"people": threePeople, "coming": comingAndGoing, "cursors": membersAndCursors, "counts": countsOfMessages, "devices": devicesComeAndGo} {
+	for name, test := range map[string]func(scene){"people": threePeople, "coming": comingAndGoing, "cursors": membersAndCursors, "counts": countsOfMessages, "typing": typingInAGroup, "devices": devicesComeAndGo} {
 		t.Run(name, func(t *testing.T) { test(scene{t: t, nodes: nodes, name: name}) })
 	}
 	// Nobody is here any more: once the shards have told something else, no node wants

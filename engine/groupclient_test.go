@@ -32,6 +32,7 @@ type person struct {
 	paged       map[wire.Ref][]uint64 // and of what it has read because a HEAD told of it
 	receipts    []wire.Receipt
 	counts      []wire.Counts
+	typing      []wire.Typing
 	ended       error
 	reading     bool // false: paused, so that the network fills up
 }
@@ -108,6 +109,10 @@ func (p *person) take(f wire.Frame) {
 		var c wire.Counts
 		c, err = wire.ParseCounts(f)
 		p.counts = append(p.counts, c)
+	case wire.TypeTyping:
+		var y wire.Typing
+		y, err = wire.ParseTyping(f)
+		p.typing = append(p.typing, y)
 	case wire.TypeError:
 		var e *wire.Error
 		if e, err = wire.ParseError(f); err == nil {

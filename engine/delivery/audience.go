@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"iter"
 	"math"
 	"slices"
 
@@ -151,6 +152,26 @@ func (a *Audience) To(group wire.ID, sequence uint64) (members, others []uint32)
 		others = a.others
 	}
 	return a.lists.list(r.list), others
+}
+
+// Members are the slots of those who are members of a group now, each once.
+func (a *Audience) Members(group wire.ID) iter.Seq[uint32] {
+	return func(yield func(slot uint32) bool) {
+		n, ok := a.find(group)
+		if !ok {
+			return
+		}
+		for _, slot := range a.lists.list(a.rooms[n].list) {
+			if !yield(slot) {
+				return
+			}
+		}
+		for _, s := range a.spans[n] {
+			if s.until == open && !yield(s.slot) {
+				return
+			}
+		}
+	}
 }
 
 // Settle is called when all messages of a batch have been told: who has left is no member

@@ -67,7 +67,7 @@ const (
 	Change              // queue Change, which makes or changes a group
 	Join                // queue Join, by a group's link
 	Cursor              // queue Cursor
-	Typing              // tell the user that Ref names
+	Typing              // tell the user that Ref names, or the group
 	Sync                // answer Request, a *wire.Sync; pushes begin now
 	Read                // answer Request: *wire.History, *wire.Users, *wire.Resolve, *wire.Members or *wire.GroupInfo
 	Close               // close with Code and Reason, after what is written
@@ -239,7 +239,7 @@ func (s *Session) typed(f wire.Frame, host Host, out []Action) []Action {
 		return s.malformed(out, err)
 	}
 	second := uint32(host.Now() / 1000)
-	if t.Ref.Group() || second == s.typing {
+	if t.Ref.Group() && !s.Groups() || second == s.typing {
 		return out
 	}
 	s.typing = second

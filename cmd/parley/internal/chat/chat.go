@@ -86,6 +86,7 @@ type session struct {
 	away     string                 // why there is no connection; empty: there is one
 	writing  *time.Timer            // until when the other is taken to be writing
 	isTyping bool                   // the other
+	typist   string                 // who that is, in a group
 	ended    bool                   // the input
 	leaving  bool                   // the user wants to go, and messages are not sent yet
 	failed   bool                   // a message was refused

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,10 @@ func (s *session) event(e client.Event) {
 		s.counts(e)
 	case *client.TypingEvent:
 		if s.current != nil && e.Ref == s.current.ref && e.Author != s.self {
+			s.typist = ""
+			if e.Ref.Group() {
+				s.typist = s.names[e.Author]
+			}
 			s.setTyping(true)
 		}
 	case *client.ConversationEvent:
@@ -221,7 +226,7 @@ func (s *session) showStatus() {
 	case s.away != "":
 		s.View.Status(s.away)
 	case s.isTyping && s.current != nil:
-		s.View.Status(s.current.name + " is writing …")
+		s.View.Status(cmp.Or(s.typist, s.current.name) + " is writing …")
 	default:
 		s.View.Status("")
 	}
