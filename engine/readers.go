@@ -111,8 +111,13 @@ func (r *readers) run() {
 	}
 }
 
-// answer queues a job that answers another node; false: the queue is full.
+// answer queues a job that answers another node; false: the queue is full, or closed.
 func (r *readers) answer(job func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
 	select {
 	case r.questions <- job:
 		return true
@@ -128,7 +133,7 @@ func (r *readers) depth() int {
 	return r.waiting + len(r.questions)
 }
 
-// close waits for the queued jobs. No question may come any more.
+// close waits for the queued jobs. None is taken any more.
 func (r *readers) close() {
 	r.mu.Lock()
 	r.closed = true
