@@ -148,6 +148,8 @@ func (e *edge) act(s *seat, a *session.Action) {
 		e.change(s, &a.Change)
 	case session.Join:
 		e.join(s, &a.Join)
+	case session.Ask:
+		e.ask(s, a.Request)
 	case session.Cursor:
 		e.cursor(s, &a.Cursor)
 	case session.Typing:

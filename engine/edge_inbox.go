@@ -104,6 +104,8 @@ func (e *edge) deliver(b *delivery.Batch) {
 			}
 		case delivery.Receipt:
 			e.pushReceipt(s, b, d)
+		case delivery.Own:
+			e.pushOwn(s, &b.Effects.Own[d.Index])
 		}
 	}
 	e.settle(b)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/engine/session"
 	"parley/wire"
 )
 
@@ -33,6 +34,7 @@ type person struct {
 	receipts    []wire.Receipt
 	counts      []wire.Counts
 	typing      []wire.Typing
+	owned       map[wire.Ref]wire.OwnState // the latest told
 	ended       error
 	reading     bool // false: paused, so that the network fills up
 }
@@ -41,12 +43,12 @@ type person struct {
 func meet(t *testing.T, n *Node, name string, device wire.ID, epoch uint64) (*person, wire.Conversations) {
 	t.Helper()
 	p := &person{raw: dial(t, n), name: name, node: n, epoch: epoch, counters: map[wire.Ref]uint64{}, answers: map[uint64]wire.Frame{},
-		heard: map[wire.Ref][]wire.Message{}, heads: map[wire.Ref]uint64{}, own: map[wire.Ref][]uint64{}, retried: map[uint64]bool{},
+		heard: map[wire.Ref][]wire.Message{}, heads: map[wire.Ref]uint64{}, own: map[wire.Ref][]uint64{}, retried: map[uint64]bool{}, owned: map[wire.Ref]wire.OwnState{},
 		paged: map[wire.Ref][]uint64{}, reading: true}
 	p.changed.L = &p.mu
-	p.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version, OutboxEpoch: epoch, Features: wire.FeatureGroups, Credential: token(t, n, name, device)}))
+	p.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version, OutboxEpoch: epoch, Features: session.Features, Credential: token(t, n, name, device)}))
 	w, err := wire.ParseWelcome(p.want(wire.TypeWelcome))
-	if err != nil || w.Features != wire.FeatureGroups {
+	if err != nil || w.Features != session.Features {
 		t.Fatalf("%+v, %v", w, err)
 	}
 	p.id = w.User
@@ -113,6 +115,11 @@ func (p *person) take(f wire.Frame) {
 		var y wire.Typing
 		y, err = wire.ParseTyping(f)
 		p.typing = append(p.typing, y)
+	case wire.TypeOwnState:
+		var s wire.OwnState
+		if s, err = wire.ParseOwnState(f); s.Version >= p.owned[s.Ref].Version {
+			p.owned[s.Ref] = s
+		}
 	case wire.TypeError:
 		var e *wire.Error
 		if e, err = wire.ParseError(f); err == nil {

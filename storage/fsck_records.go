@@ -227,6 +227,9 @@ func (s *slotChecker) member(p parsedKey, m *Member) error {
 	if err := s.membership(p, c, &m.Membership); err != nil {
 		return err
 	}
+	if o := &m.Own; o.Flags > wire.OwnSettingsMask || o.MutedUntil != 0 && o.Flags&wire.OwnMuted == 0 {
+		return damaged("own flags %d, muted until %d", o.Flags, o.MutedUntil)
+	}
 	for _, cursor := range []*Cursor{&m.Delivered, &m.Read} {
 		if cursor.Position > c.Head {
 			return damaged("cursor at %d of %d", cursor.Position, c.Head)

@@ -120,7 +120,9 @@ func TestFsckFindsWhatDoesNotAgree(t *testing.T) {
 		"has a role in a direct conversation": func(w *Writer) {
 			w.PutMember(pair, pair.A, &Member{Membership: Membership{Role: wire.RoleMember}})
 		},
-		"has no role in a group": func(w *Writer) { w.PutMember(group, pair.A, &Member{}) },
+		"own flags 16, muted until 0": func(w *Writer) { w.PutMember(pair, pair.A, &Member{Own: Own{Flags: 16, Version: 1}}) },
+		"own flags 2, muted until 7":  func(w *Writer) { w.PutMember(pair, pair.A, &Member{Own: Own{Flags: 2, Version: 1, MutedUntil: 7}}) },
+		"has no role in a group":      func(w *Writer) { w.PutMember(group, pair.A, &Member{}) },
 		"sees a group from 3, joined at 1 of 2": func(w *Writer) {
 			w.PutMember(group, pair.B, &Member{Membership: Membership{Role: wire.RoleMember, From: 3, Joined: 1}})
 		},

@@ -51,7 +51,8 @@ func (m *model) stepGroup(r *rand.Rand) {
 	if role == wire.RoleOwner && g.Owner != 0 {
 		role--
 	}
-	n.Membership = Membership{Role: role, Banned: role == wire.RoleNone, From: 1 + r.Uint64N(v.Head), Joined: v.Head, Since: v.Time, Settings: r.Uint64N(3)}
+	n.Membership = Membership{Role: role, Banned: role == wire.RoleNone, From: 1 + r.Uint64N(v.Head), Joined: v.Head, Since: v.Time}
+	n.Own = someOwn(r)
 	if role != wire.RoleNone {
 		g.Members++
 	}
@@ -74,6 +75,17 @@ func (m *model) stepGroup(r *rand.Rand) {
 	}
 	m.index[user][c] = u
 	m.do(func(w *Writer) { w.PutUserIndex(&u) })
+}
+
+// someOwn draws what a conversation is to a member alone: nothing, half of the time.
+func someOwn(r *rand.Rand) (o Own) {
+	if r.IntN(2) == 0 {
+		return o
+	}
+	if o = (Own{Flags: r.Uint64N(wire.OwnSettingsMask + 1), Version: r.Uint64N(3)}); o.Flags&wire.OwnMuted != 0 {
+		o.MutedUntil = wire.Time(r.Uint64N(2) * 1000)
+	}
+	return o
 }
 
 func (m *model) putMember(c wire.Conversation, user wire.ID, n Member, leaves bool) {

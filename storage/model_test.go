@@ -217,6 +217,7 @@ func (m *model) stepMember(r *rand.Rand) {
 		return
 	}
 	n.Delivered, n.Read = Cursor{Position: v.Head}, Cursor{Position: v.Head}
+	n.Own = someOwn(r)
 	for i := range uint64(r.IntN(StepsMax)) {
 		if i < v.Head {
 			n.Read.Steps = append(n.Read.Steps, Step{Position: i + 1, Time: wire.Time(100 + i)})

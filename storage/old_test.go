@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the newest of testdata/v* anew: o
 
 // oldVersions are the formats that a directory is kept of. The first has groups as they were
 // planned, which no server ever wrote: fsck objects to them and to nothing else.
-var oldVersions = []string{"v1", "v1groups"}
+var oldVersions = []string{"v1", "v1groups", "v1own"}
 
 // TestOldDirectories opens a directory of each format that was ever released, and compares
 // all that is in it with what it held when it was made. The data is never made anew after a
@@ -195,9 +195,29 @@ func asFormatBegan(v any) any {
 			Evicted        []uint32
 		}{v.Head, v.Revision, v.Time, v.Changed, v.SentA, v.Outboxes, v.Evicted}
 	case Member:
-		if v.Membership == (Membership{}) {
+		if v.Own != (Own{Flags: v.Own.Flags}) {
+			break
+		}
+		if v.Membership == (Membership{}) && v.Own == (Own{}) {
 			return struct{ Delivered, Read Cursor }{v.Delivered, v.Read}
 		}
+		return memberWithFlags(&v)
 	}
 	return v
+}
+
+// memberWithFlags shows a member of a group as it was shown while the flags were all that
+// it could have of its own.
+func memberWithFlags(m *Member) any {
+	type Membership struct {
+		Role         wire.Role
+		Banned       bool
+		From, Joined uint64
+		Since        wire.Time
+		Settings     uint64
+	}
+	return struct {
+		Delivered, Read Cursor
+		Membership      Membership
+	}{m.Delivered, m.Read, Membership{m.Role, m.Banned, m.From, m.Joined, m.Since, m.Own.Flags}}
 }

@@ -104,30 +104,6 @@ func parseOutboxes(user wire.ID, src []byte, m *Memory) error {
 	return d.end()
 }
 
-// memberOfGroup is the encoding of a member of a group.
-const memberOfGroup = 2
-
-// memberBanned is the flag of a member that is banned.
-const memberBanned = 1
-
-func appendMember(dst []byte, m *Member) []byte {
-	if g := &m.Membership; g.Role == wire.RoleNone && !g.Banned {
-		dst = append(dst, encodingVersion)
-	} else {
-		var flags byte
-		if g.Banned {
-			flags |= memberBanned
-		}
-		dst = append(dst, memberOfGroup, flags, byte(g.Role))
-		dst = binary.AppendUvarint(dst, g.From)
-		dst = binary.AppendUvarint(dst, g.Joined)
-		dst = binary.AppendUvarint(dst, uint64(g.Since))
-		dst = binary.AppendUvarint(dst, g.Settings)
-	}
-	dst = appendCursor(dst, &m.Delivered)
-	return appendCursor(dst, &m.Read)
-}
-
 // appendCursor writes the steps as differences, newest first and beginning at the
 // position: they are small, and a fresh step then changes few bytes.
 func appendCursor(dst []byte, c *Cursor) []byte {
@@ -146,23 +122,6 @@ func appendCursor(dst []byte, c *Cursor) []byte {
 		position, time = s.Position, uint64(s.Time)
 	}
 	return dst
-}
-
-// parseMember reads into the room that the steps of m have.
-func parseMember(src []byte, m *Member) error {
-	d := decoder{src: src}
-	m.Membership = Membership{}
-	if d.version(memberOfGroup) == memberOfGroup {
-		flags := d.byte()
-		m.Membership = Membership{Banned: flags == memberBanned, Role: wire.Role(d.byte()), From: d.uint(),
-			Joined: d.uint(), Since: wire.Time(d.uint()), Settings: d.uint()}
-		if d.err == nil && (flags > memberBanned || m.Role > wire.RoleOwner || m.Banned != (m.Role == wire.RoleNone)) {
-			d.fail("role %d, flags %d", m.Role, flags)
-		}
-	}
-	d.cursor(&m.Delivered)
-	d.cursor(&m.Read)
-	return d.end()
 }
 
 func (d *decoder) cursor(c *Cursor) {

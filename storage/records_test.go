@@ -27,7 +27,12 @@ func genMembership(t *rapid.T) Membership {
 	}
 	n := rapid.Uint64()
 	role := wire.Role(rapid.IntRange(0, int(wire.RoleOwner)).Draw(t, "role"))
-	return Membership{role, role == wire.RoleNone, n.Draw(t, "from"), n.Draw(t, "joined"), wire.Time(n.Draw(t, "since")), n.Draw(t, "settings")}
+	return Membership{role, role == wire.RoleNone, n.Draw(t, "from"), n.Draw(t, "joined"), wire.Time(n.Draw(t, "since"))}
+}
+
+func genOwn(t *rapid.T) Own {
+	n := rapid.OneOf(rapid.Just[uint64](0), rapid.Uint64())
+	return Own{n.Draw(t, "own flags"), n.Draw(t, "own version"), wire.Time(n.Draw(t, "muted until"))}
 }
 
 func genGroup(t *rapid.T) Group {
@@ -111,7 +116,7 @@ func TestRecordsParseToWhatTheyWereMadeOf(t *testing.T) {
 		v := genConversation(t)
 		again(t, v, appendConversation(nil, &v), parseConversation)
 
-		m := Member{genCursor(t), genCursor(t), genMembership(t)}
+		m := Member{genCursor(t), genCursor(t), genMembership(t), genOwn(t)}
 		again(t, m, appendMember(nil, &m), memberOf)
 
 		g := genGroup(t)
@@ -149,7 +154,9 @@ func FuzzParseRecord(f *testing.F) {
 	f.Add(appendConversation(nil, &Conversation{Head: 3, Revision: 300, Memory: Memory{[]Outbox{{1, 2, 3, 4, 5}}, []uint32{1}}}))
 	f.Add(appendOutboxes(nil, &Memory{[]Outbox{{1, 2, 3, 4, 5}}, []uint32{1}}))
 	f.Add(appendGroup(nil, &Group{Version: 3, Owner: 9, Creation: Creation{1, 2, 3, 4}, Title: "t", Link: Link{Hash: LinkHash{1}, Left: 4}}))
-	f.Add(appendMember(nil, &Member{Membership: Membership{Role: wire.RoleMember, From: 7, Joined: 8, Since: 9, Settings: 1}}))
+	f.Add(appendMember(nil, &Member{Membership: Membership{Role: wire.RoleMember, From: 7, Joined: 8, Since: 9}, Own: Own{Flags: 1}}))
+	f.Add(appendMember(nil, &Member{Membership: Membership{Role: wire.RoleMember, From: 7, Joined: 8, Since: 9}, Own: Own{1, 2, 3}}))
+	f.Add(appendMember(nil, &Member{Own: Own{1, 2, 3}}))
 	f.Add(appendMember(nil, &Member{Read: Cursor{5, []Step{{1, 2}, {4, 300}}}}))
 	f.Add(appendShardRecord(nil, &shardRecord{Record{1, 2, 3, []byte("x")}, 4, 5}))
 	f.Add(appendUser(nil, &User{ID: 1, Name: "ada", Hash: "$"}))

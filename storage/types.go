@@ -70,17 +70,24 @@ type Outbox struct {
 type Member struct {
 	Delivered, Read Cursor
 	Membership      // of a group; zero in a direct conversation
+	Own             Own
+}
+
+// An Own is what a conversation is to one member alone, with flags as wire has them.
+type Own struct {
+	Flags      uint64
+	Version    uint64    // counts the changes
+	MutedUntil wire.Time // 0: muted for good, if at all
 }
 
 // A Membership is a user's place in a group. Who leaves has none; who is banned has one
 // of no role.
 type Membership struct {
-	Role     wire.Role
-	Banned   bool
-	From     uint64    // the first sequence that the member sees
-	Joined   uint64    // the sequence of the event that made the user a member, or banned it
-	Since    wire.Time // of that event
-	Settings uint64    // the member's own for the group, as wire has them
+	Role   wire.Role
+	Banned bool
+	From   uint64    // the first sequence that the member sees
+	Joined uint64    // the sequence of the event that made the user a member, or banned it
+	Since  wire.Time // of that event
 }
 
 // A Group is what a group is beside its conversation. What grows with its members is not

@@ -43,6 +43,7 @@ const (
 	CodeBanned             Code = 424
 	CodeGone               Code = 425
 	CodeBlocked            Code = 426
+	CodeOutdated           Code = 430
 
 	// 5xx: log out; the credential is no longer good for anything.
 	CodeUnauthenticated Code = 500
@@ -58,7 +59,7 @@ var codeNames = map[Code]string{
 	CodeBadCursor: "BAD_CURSOR", CodeReused: "REUSED", CodeBodyTooLarge: "BODY_TOO_LARGE",
 	CodeUnknownOutcome: "UNKNOWN_OUTCOME", CodeReplaced: "REPLACED", CodeUnsupported: "UNSUPPORTED",
 	CodeForbidden: "FORBIDDEN", CodeGroupFull: "GROUP_FULL", CodeLastOwner: "LAST_OWNER", CodeBanned: "BANNED",
-	CodeGone: "GONE", CodeBlocked: "BLOCKED",
+	CodeGone: "GONE", CodeBlocked: "BLOCKED", CodeOutdated: "OUTDATED",
 	CodeUnauthenticated: "UNAUTHENTICATED", CodeTokenExpired: "TOKEN_EXPIRED",
 }
 

@@ -98,6 +98,7 @@ var examples = []example{
 		{Ref: GroupRef(friends), Head: 1000, Revision: 1000, Time: noon, Unread: 1, Delivered: 1000, Read: 999, Extensions: itemExamples[0].Block(),
 			Preview: &Preview{Author: bob, Content: EventContent(AppendEvent(nil, &eventExamples[2]))}},
 		{Ref: GroupRef(lastID), Head: 20, Revision: 20, Time: noon - 1, Extensions: itemExamples[2].Block()},
+		{Ref: DirectRef(lastID), Head: 20, Revision: 20, Time: noon - 2, Extensions: ownExample.Block()},
 	}, Token: []byte("opaque")}},
 	{"history forward from the beginning", TypeHistory, History{Correlation: 4, Ref: DirectRef(bob)}},
 	{"history backward from the end", TypeHistory, History{Correlation: 4, Ref: DirectRef(bob), Mode: HistoryBackward, Limit: 50}},
@@ -140,13 +141,20 @@ var examples = []example{
 		Description: repeated("d", DescriptionBytesMax), Picture: repeated("p", PictureBytesMax)}},
 	{"created", TypeCreated, Created{Correlation: 7, Ref: GroupRef(friends), Sequence: 1, Time: noon}},
 	{"join", TypeJoin, Join{Correlation: 11, Ref: GroupRef(friends), Secret: []byte(repeated("\xa5", LinkSecretBytesMax))}},
+	{"mute for a time", TypeOwnSettings, OwnSettings{Correlation: 12, Ref: DirectRef(bob), Version: 2, Flags: OwnMuted | OwnPinned, MutedUntil: noon}},
+	{"take all settings back", TypeOwnSettings, OwnSettings{Correlation: 12, Ref: GroupRef(friends), Version: 3}},
+	{"own state", TypeOwnState, OwnState{Ref: DirectRef(bob), Version: 3, Flags: OwnMuted | OwnPinned, MutedUntil: noon}},
 }
+
+// ownExample is what a list says of a direct conversation.
+var ownExample = Own{Flags: OwnArchived, Version: 1}
 
 // itemExamples are what lists say of groups: in one, one's membership has ended.
 var itemExamples = []GroupItem{
-	{Settings: 1, Members: 25, Role: RoleModerator, From: 17, Title: "Friends"},
+	{Own: Own{Flags: OwnMuted, Version: 3}, Members: 25, Role: RoleModerator, From: 17, Title: "Friends"},
 	{Members: GroupMembersMax, Role: RoleOwner, From: 1},
 	{From: 17, Title: "Friends"},
+	{Own: Own{Flags: OwnMuted | OwnPinned, Version: 4, MutedUntil: noon}, Members: 2, Role: RoleMember, From: 1},
 }
 
 // eventExamples are one event of each kind; of the first, two.

@@ -11,34 +11,36 @@ type Type uint8
 // encryption, 88 to 95 for presence, and 126 and 127 for types beyond seven bits;
 // PROTOCOL.md says what each is meant for.
 const (
-	TypeHello         Type = 1  // C
-	TypeWelcome       Type = 3  // S
-	TypeError         Type = 5  // S
-	TypePing          Type = 6  // C
-	TypePong          Type = 8  // S
-	TypeGoAway        Type = 10 // S
-	TypeSend          Type = 11 // C
-	TypeSent          Type = 13 // S
-	TypeMessage       Type = 15 // S
-	TypeCursor        Type = 17 // C
-	TypeReceipt       Type = 19 // S
-	TypeTyping        Type = 20 // C and S
-	TypeHead          Type = 21 // S
-	TypeSync          Type = 23 // C
-	TypeConversations Type = 25 // S
-	TypeHistory       Type = 27 // C
-	TypePage          Type = 29 // S
-	TypeUsers         Type = 31 // C
-	TypeUserList      Type = 33 // S
-	TypeResolve       Type = 35 // C
-	TypeGroup         Type = 49 // C
-	TypeMembers       Type = 51 // C
-	TypeMemberList    Type = 53 // S
-	TypeCounts        Type = 55 // S
-	TypeGroupInfo     Type = 57 // C
-	TypeGroupState    Type = 59 // S
-	TypeCreated       Type = 61 // S
-	TypeJoin          Type = 63 // C
+	TypeHello         Type = 1   // C
+	TypeWelcome       Type = 3   // S
+	TypeError         Type = 5   // S
+	TypePing          Type = 6   // C
+	TypePong          Type = 8   // S
+	TypeGoAway        Type = 10  // S
+	TypeSend          Type = 11  // C
+	TypeSent          Type = 13  // S
+	TypeMessage       Type = 15  // S
+	TypeCursor        Type = 17  // C
+	TypeReceipt       Type = 19  // S
+	TypeTyping        Type = 20  // C and S
+	TypeHead          Type = 21  // S
+	TypeSync          Type = 23  // C
+	TypeConversations Type = 25  // S
+	TypeHistory       Type = 27  // C
+	TypePage          Type = 29  // S
+	TypeUsers         Type = 31  // C
+	TypeUserList      Type = 33  // S
+	TypeResolve       Type = 35  // C
+	TypeGroup         Type = 49  // C
+	TypeMembers       Type = 51  // C
+	TypeMemberList    Type = 53  // S
+	TypeCounts        Type = 55  // S
+	TypeGroupInfo     Type = 57  // C
+	TypeGroupState    Type = 59  // S
+	TypeCreated       Type = 61  // S
+	TypeJoin          Type = 63  // C
+	TypeOwnSettings   Type = 97  // C
+	TypeOwnState      Type = 101 // S
 )
 
 const extendedFlag = 0x80
@@ -51,6 +53,7 @@ var typeNames = map[Type]string{
 	TypeUserList: "USER_LIST", TypeResolve: "RESOLVE",
 	TypeGroup: "GROUP", TypeMembers: "MEMBERS", TypeMemberList: "MEMBER_LIST", TypeCounts: "COUNTS",
 	TypeGroupInfo: "GROUP_INFO", TypeGroupState: "GROUP_STATE", TypeCreated: "CREATED", TypeJoin: "JOIN",
+	TypeOwnSettings: "OWN_SETTINGS", TypeOwnState: "OWN_STATE",
 }
 
 // String is the name in PROTOCOL.md, or "type N".

@@ -314,32 +314,30 @@ func ParseJoin(f Frame) (j Join, err error) {
 
 // A GroupItem is what the extension block of an item of CONVERSATIONS says of a group.
 type GroupItem struct {
-	Settings uint64 // the member's own
-	Members  uint64
-	Role     Role   // none: no longer a member
-	From     uint64 // first sequence that the member sees
-	Title    string
+	Own     Own
+	Members uint64
+	Role    Role   // none: no longer a member
+	From    uint64 // first sequence that the member sees
+	Title   string
 }
 
-// The tags of that block.
+// The tags of that block, beside those of Own.
 const (
-	itemSettings Tag = 2
-	itemMembers  Tag = 4
-	itemRole     Tag = 6
-	itemTitle    Tag = 8
+	itemMembers Tag = 4
+	itemRole    Tag = 6
+	itemTitle   Tag = 8
 )
 
-// groupItemBytesMax bounds the block: four tags with their lengths, four numbers, the title.
-const groupItemBytesMax = 4*2 + 1 + 3*8 + 1 + TitleBytesMax
+// groupItemBytesMax bounds the block: three tags with their lengths, three numbers, the
+// title, and Own.
+const groupItemBytesMax = 3*2 + 1 + 2*8 + 1 + TitleBytesMax + ownBytesMax
 
 // Block is the extension block of an item; what is zero is left out, the role apart. It
 // allocates the block alone: a sync of a thousand groups makes a thousand.
 func (g *GroupItem) Block() string {
 	var room [groupItemBytesMax]byte
 	block := room[:0]
-	if g.Settings != 0 {
-		block = appendNumbers(block, itemSettings, g.Settings)
-	}
+	block = g.Own.appendFlags(block)
 	if g.Members != 0 {
 		block = appendNumbers(block, itemMembers, g.Members)
 	}
@@ -347,7 +345,7 @@ func (g *GroupItem) Block() string {
 	if g.Title != "" {
 		block = appendBytes(appendUvarint(block, uint64(itemTitle)), g.Title)
 	}
-	return string(block)
+	return string(g.Own.appendVersion(block))
 }
 
 // appendNumbers adds an extension of numbers to a block.
@@ -368,8 +366,6 @@ func ParseGroupItem(block string) (g GroupItem, err error) {
 	err = walkExtensions([]byte(block), func(tag Tag, value []byte) error {
 		r := reader{src: value}
 		switch tag {
-		case itemSettings:
-			g.Settings = r.uint()
 		case itemMembers:
 			g.Members = r.uint()
 		case itemRole:
@@ -380,7 +376,9 @@ func ParseGroupItem(block string) (g GroupItem, err error) {
 				r.fail(ErrLimit)
 			}
 		default:
-			return nil
+			if !g.Own.read(tag, &r) {
+				return nil
+			}
 		}
 		return r.end()
 	})

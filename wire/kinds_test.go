@@ -61,6 +61,8 @@ var kinds = []kind{
 	kindOf(TypeGroupState, "server", groupStateGen, AppendGroupState, ParseGroupState),
 	kindOf(TypeCreated, "server", createdGen, AppendCreated, ParseCreated),
 	kindOf(TypeJoin, "client", joinGen, AppendJoin, ParseJoin),
+	kindOf(TypeOwnSettings, "client", ownSettingsGen, AppendOwnSettings, ParseOwnSettings),
+	kindOf(TypeOwnState, "server", ownStateGen, AppendOwnState, ParseOwnState),
 }
 
 func parseEmpty(f Frame) (empty, error) { return empty{}, ParseEmpty(f) }

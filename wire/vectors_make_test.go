@@ -121,6 +121,8 @@ func invalidFields() []invalidCase {
 		{"COUNTS of a direct conversation", TypeCounts, CodeMalformed, with(TypeCounts, ref, []byte{1, 0, 0, 0})},
 		{"GROUP_STATE of a direct conversation", TypeGroupState, CodeMalformed, with(TypeGroupState, []byte{1}, ref, make([]byte, 9))},
 		{"GROUP_STATE with a title of 129 bytes", TypeGroupState, CodeMalformed, with(TypeGroupState, []byte{1}, group, make([]byte, 6), []byte{0x81, 1}, make([]byte, 131))},
+		{"OWN_SETTINGS with a flag that is not the client's", TypeOwnSettings, CodeMalformed, with(TypeOwnSettings, []byte{1}, ref, []byte{0, 16, 0})},
+		{"OWN_SETTINGS that ends what is not muted", TypeOwnSettings, CodeMalformed, with(TypeOwnSettings, []byte{1}, ref, []byte{0, 2, 5})},
 		{"JOIN with a secret of 15 bytes", TypeJoin, CodeMalformed, with(TypeJoin, []byte{1}, group, make([]byte, 15))},
 		{"page whose sequences do not ascend", TypePage, CodeMalformed, with(TypePage, []byte{1}, ref, []byte{0, 9, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})},
 	}

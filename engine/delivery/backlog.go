@@ -26,6 +26,7 @@ type Backlog struct {
 	collapsed bool
 	heads     map[wire.Ref]wire.Head
 	receipts  map[receiptKey]wire.Receipt
+	own       map[wire.Ref]wire.OwnState
 }
 
 type receiptKey struct {
@@ -56,8 +57,19 @@ func (b *Backlog) Receipt(r wire.Receipt, frame []byte) error {
 	return b.keep(frame)
 }
 
+// Own keeps an OWN_STATE frame.
+func (b *Backlog) Own(s wire.OwnState, frame []byte) error {
+	if b.own == nil {
+		b.own = make(map[wire.Ref]wire.OwnState)
+	}
+	if s.Version >= b.own[s.Ref].Version {
+		b.own[s.Ref] = s
+	}
+	return b.keep(frame)
+}
+
 func (b *Backlog) keep(frame []byte) error {
-	if len(b.heads)+len(b.receipts) > BacklogEntriesMax {
+	if len(b.heads)+len(b.receipts)+len(b.own) > BacklogEntriesMax {
 		return ErrBacklogFull
 	}
 	if b.collapsed {
@@ -72,7 +84,8 @@ func (b *Backlog) keep(frame []byte) error {
 }
 
 // Append appends what the session is to be sent now and empties the backlog: the pushes
-// in their order or, when they were too many, one HEAD a conversation and one RECEIPT a cursor.
+// in their order or, when they were too many, one HEAD a conversation, one RECEIPT a cursor
+// and one OWN_STATE a conversation.
 func (b *Backlog) Append(dst []byte) []byte {
 	if b.collapsed {
 		for _, h := range b.heads {
@@ -80,6 +93,9 @@ func (b *Backlog) Append(dst []byte) []byte {
 		}
 		for _, r := range b.receipts {
 			dst = wire.AppendReceipt(dst, &r)
+		}
+		for _, s := range b.own {
+			dst = wire.AppendOwnState(dst, &s)
 		}
 	} else {
 		dst = append(dst, b.frames...)

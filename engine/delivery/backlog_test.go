@@ -67,10 +67,16 @@ func TestBacklogBeyondItsBoundIsOneHeadAConversation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, version := range []uint64{3, 5, 4} {
+		own := wire.OwnState{Ref: wire.DirectRef(7), Version: version}
+		if err := b.Own(own, wire.AppendOwnState(nil, &own)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if !b.Collapsed() {
 		t.Fatal("not collapsed")
 	}
-	heads, receipts := map[wire.Ref]uint64{}, 0
+	heads, receipts, owned := map[wire.Ref]uint64{}, 0, 0
 	for _, f := range frames(t, b.Append(nil)) {
 		switch f.Type {
 		case wire.TypeHead:
@@ -85,12 +91,17 @@ func TestBacklogBeyondItsBoundIsOneHeadAConversation(t *testing.T) {
 				t.Fatalf("receipt %+v, %v", r, err)
 			}
 			receipts++
+		case wire.TypeOwnState:
+			if s, err := wire.ParseOwnState(f); err != nil || s.Version != 5 {
+				t.Fatalf("own state %+v, %v", s, err)
+			}
+			owned++
 		default:
 			t.Fatalf("%v in a collapsed backlog", f.Type)
 		}
 	}
-	if len(heads) != 2 || heads[wire.DirectRef(7)] < 30 || heads[wire.DirectRef(7)] != heads[wire.DirectRef(8)] || receipts != 1 {
-		t.Fatalf("heads %v, %d receipts", heads, receipts)
+	if len(heads) != 2 || heads[wire.DirectRef(7)] < 30 || heads[wire.DirectRef(7)] != heads[wire.DirectRef(8)] || receipts != 1 || owned != 1 {
+		t.Fatalf("heads %v, %d receipts, %d of its own", heads, receipts, owned)
 	}
 	if b.Collapsed() {
 		t.Fatal("still collapsed after it was emptied")

@@ -10,19 +10,19 @@ import (
 
 // A Pick is what of a batch of effects one node is told: places in the lists of Effects.
 type Pick struct {
-	Node                                                   uint32
-	Sent, Refused, Messages, Receipts, Listed, Memberships []uint32
+	Node                                                        uint32
+	Sent, Refused, Messages, Receipts, Listed, Memberships, Own []uint32
 }
 
 // Empty reports whether nothing was picked.
 func (p *Pick) Empty() bool {
-	return len(p.Sent)+len(p.Refused)+len(p.Messages)+len(p.Receipts)+len(p.Listed)+len(p.Memberships) == 0
+	return len(p.Sent)+len(p.Refused)+len(p.Messages)+len(p.Receipts)+len(p.Listed)+len(p.Memberships)+len(p.Own) == 0
 }
 
 // Clear empties the pick and keeps its memory.
 func (p *Pick) Clear() {
 	p.Sent, p.Refused, p.Messages, p.Receipts = p.Sent[:0], p.Refused[:0], p.Messages[:0], p.Receipts[:0]
-	p.Listed, p.Memberships = p.Listed[:0], p.Memberships[:0]
+	p.Listed, p.Memberships, p.Own = p.Listed[:0], p.Memberships[:0], p.Own[:0]
 }
 
 // Which lists follow.
@@ -34,6 +34,7 @@ const (
 	listListed
 	listMemberships
 	listCreated // which of the sent ones made a group, and which
+	listOwn
 	listsEnd
 )
 
@@ -62,6 +63,7 @@ const (
 	messageFlags = effectByB | effectByOther | effectSameConversation | effectGroup | effectFrom | effectExtended | effectRevision
 	receiptFlags = effectByB | effectByOther | effectSameConversation | effectGroup | effectFrom | effectRead
 	listedFlags  = effectSameConversation | effectGroup | effectGone
+	ownFlags     = effectByB | effectByOther | effectSameConversation | effectGroup | effectFrom
 	// The least that one item of a list takes.
 	sentBytesMin    = handleBytesMin + 1 + 1 + 1
 	refusedBytesMin = handleBytesMin + 1 + 1
@@ -70,6 +72,7 @@ const (
 	listedBytesMin  = 1 + 6
 	memberBytesMin  = 1 + 6 + 1 // the same group or user, never both
 	createdBytesMin = 1 + 6
+	ownBytesMin     = 1 + 1 + 1 + 1
 )
 
 // AppendEffects appends what a node is told of a batch. Sessions are told only where they
@@ -84,6 +87,7 @@ const (
 //	listed   count, then flags, conversation, user each
 //	members  count, then role and flags, group, user, from or until each
 //	created  count, then place in sent, group each
+//	own      count, then flags, conversation, user, session, own flags, version, muted until each
 //	contents one after the other, to the end
 //
 // A time is told as the difference to the last one, an author as a flag, and a
@@ -132,6 +136,11 @@ func AppendEffects(dst []byte, e *shard.Effects, p *Pick) []byte {
 				a.uint(uint64(place))
 				a.dst = wire.AppendID(a.dst, group)
 			}
+		}
+	}
+	if a.list(at, listOwn, len(p.Own)) {
+		for _, i := range p.Own {
+			a.own(&e.Own[i])
 		}
 	}
 	for _, i := range p.Messages {
@@ -260,6 +269,13 @@ func (a *effectsAppender) listed(x *shard.ListedEffect) {
 	a.dst = wire.AppendID(a.dst, x.User)
 }
 
+func (a *effectsAppender) own(x *shard.OwnEffect) {
+	a.by(0, x.Conversation, x.User, x.From, x.FromNode)
+	a.uint(x.Own.Flags)
+	a.uint(x.Own.Version)
+	a.uint(uint64(x.Own.MutedUntil))
+}
+
 func (a *effectsAppender) memberships(e *shard.Effects, p *Pick) {
 	var last shard.MembershipEffect
 	for _, i := range p.Memberships {
@@ -348,6 +364,12 @@ func (d *effectsDecoder) effects() *shard.Effects {
 	}
 	if n := d.list(lists, listCreated, createdBytesMin); n > 0 {
 		d.created(e.Sent, n)
+	}
+	if n := d.list(lists, listOwn, ownBytesMin); n > 0 {
+		e.Own = make([]shard.OwnEffect, n)
+		for i := range e.Own {
+			d.own(&e.Own[i])
+		}
 	}
 	if contents != uint64(len(d.src)) {
 		d.fail("contents")
@@ -481,6 +503,11 @@ func (d *effectsDecoder) receipt(x *shard.ReceiptEffect) {
 func (d *effectsDecoder) listed(x *shard.ListedEffect) {
 	flags := d.flags(listedFlags)
 	x.Conversation, x.User, x.Gone = d.conversation(flags), d.id(), flags&effectGone != 0
+}
+
+func (d *effectsDecoder) own(x *shard.OwnEffect) {
+	x.Conversation, x.User, x.From = d.by(d.flags(ownFlags))
+	x.Own = wire.Own{Flags: d.upTo(wire.NumberMax), Version: d.upTo(wire.NumberMax), MutedUntil: wire.Time(d.upTo(wire.NumberMax))}
 }
 
 func (d *effectsDecoder) memberships(list []shard.MembershipEffect) {

@@ -56,6 +56,12 @@ var drawReceipt = rapid.Custom(func(t *rapid.T) shard.ReceiptEffect {
 		Position: drawNumber.Draw(t, "position"), Time: drawTime(t), From: drawHandle.Draw(t, "session"), FromNode: drawNode.Draw(t, "node")}
 })
 
+var drawOwn = rapid.Custom(func(t *rapid.T) shard.OwnEffect {
+	return shard.OwnEffect{Conversation: drawConversation.Draw(t, "conversation"), User: drawID.Draw(t, "user"),
+		Own:  wire.Own{Flags: drawNumber.Draw(t, "own flags"), Version: drawNumber.Draw(t, "version"), MutedUntil: drawTime(t)},
+		From: drawHandle.Draw(t, "session"), FromNode: drawNode.Draw(t, "node")}
+})
+
 var drawEffects = rapid.Custom(func(t *rapid.T) *shard.Effects {
 	e := &shard.Effects{Shard: rapid.Uint32().Draw(t, "shard"), Previous: drawNumber.Draw(t, "previous")}
 	e.Index = e.Previous + drawNumber.Draw(t, "entries")
@@ -83,6 +89,7 @@ var drawEffects = rapid.Custom(func(t *rapid.T) *shard.Effects {
 		}
 		e.Memberships = append(e.Memberships, m)
 	}
+	e.Own = rapid.SliceOfN(drawOwn, 0, 3).Draw(t, "own")
 	return e
 })
 
@@ -121,6 +128,11 @@ func picked(e *shard.Effects, p *Pick) *shard.Effects {
 	for _, i := range p.Memberships {
 		out.Memberships = append(out.Memberships, e.Memberships[i])
 	}
+	for _, i := range p.Own {
+		x := e.Own[i]
+		x.From, x.FromNode = from(x.From, x.FromNode), 0
+		out.Own = append(out.Own, x)
+	}
 	return out
 }
 
@@ -135,7 +147,7 @@ func drawPick(t *rapid.T, e *shard.Effects) *Pick {
 	}
 	return &Pick{Node: drawNode.Draw(t, "to"), Sent: some(len(e.Sent), "sent"), Refused: some(len(e.Refused), "refused"),
 		Messages: some(len(e.Messages), "messages"), Receipts: some(len(e.Receipts), "receipts"), Listed: some(len(e.Listed), "listed"),
-		Memberships: some(len(e.Memberships), "memberships")}
+		Memberships: some(len(e.Memberships), "memberships"), Own: some(len(e.Own), "own")}
 }
 
 func sameEffects(a, b *shard.Effects) bool {
@@ -156,6 +168,9 @@ func sameEffects(a, b *shard.Effects) bool {
 		}
 		if len(e.Receipts) == 0 {
 			e.Receipts = nil
+		}
+		if len(e.Own) == 0 {
+			e.Own = nil
 		}
 	}
 	return reflect.DeepEqual(x, y)
@@ -199,7 +214,7 @@ func all(e *shard.Effects) *Pick {
 		return l
 	}
 	return &Pick{Sent: list(len(e.Sent)), Refused: list(len(e.Refused)), Messages: list(len(e.Messages)),
-		Receipts: list(len(e.Receipts)), Listed: list(len(e.Listed)), Memberships: list(len(e.Memberships))}
+		Receipts: list(len(e.Receipts)), Listed: list(len(e.Listed)), Memberships: list(len(e.Memberships)), Own: list(len(e.Own))}
 }
 
 // Whatever bytes come: either they are refused, or they are the one way to write what

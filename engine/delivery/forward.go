@@ -13,11 +13,12 @@ const (
 	forwardExtended
 	forwardTooLarge
 	forwardGroup
-	forwardSameUser                       // as the one before it: author, device and outbox, or user
-	forwardSameConversation               // as the one before it
-	forwardRead                           // the cursor is one of kind Read
-	forwardEvent                          // the content is an event, which this node has looked at
-	forwardJoin             = forwardRead // of a send: in place of a content it has a link's secret
+	forwardSameUser                                      // as the one before it: author, device and outbox, or user
+	forwardSameConversation                              // as the one before it
+	forwardRead                                          // the cursor is one of kind Read
+	forwardEvent                                         // the content is an event, which this node has looked at
+	forwardJoin             = forwardRead                // of a send: in place of a content it has a link's secret
+	forwardAsk              = forwardJoin | forwardEvent // in place of a content it is what a user asks for alone
 )
 
 const (
@@ -83,7 +84,10 @@ func appendForwardSend(dst []byte, m, before *shard.Send) []byte {
 		flags |= forwardEvent
 	}
 	text := m.Content.Bytes
-	if len(m.Secret) > 0 {
+	switch {
+	case m.Ask != nil:
+		flags, text = flags|forwardAsk, shard.AppendAsk(nil, m.Ask)
+	case len(m.Secret) > 0:
 		flags, text = flags|forwardJoin, m.Secret
 	}
 	if before != nil && sameOutbox(m, before) {
@@ -190,16 +194,27 @@ func (d *decoder) forwardSend(before *shard.Send) (m shard.Send) {
 	}
 	m.Conversation = d.forwardConversation(flags, m.Author, last)
 	m.Counter, m.PeerKnown = d.upTo(wire.NumberMax), flags&forwardPeerKnown != 0
-	m.Content.Extended, m.Event = flags&forwardExtended != 0, flags&forwardEvent != 0
+	m.Content.Extended, m.Event = flags&forwardExtended != 0, flags&forwardAsk == forwardEvent
 	switch text := d.forwardText(flags); {
 	case flags&forwardJoin == 0:
 		m.Content.Bytes = text
 	case len(text) == 0 || flags&(forwardTooLarge|forwardExtended) != 0:
 		d.fail("secret of a link")
-	default:
+	case flags&forwardEvent == 0:
 		m.Secret = text
+	default:
+		d.forwardAsk(&m, text)
 	}
 	return m
+}
+
+func (d *decoder) forwardAsk(m *shard.Send, text []byte) {
+	ask, err := shard.ParseAsk(text)
+	if err != nil || m.Counter != 0 {
+		d.fail("what a user asks for")
+		return
+	}
+	m.Ask = &ask
 }
 
 func (d *decoder) forwardText(flags byte) []byte {

@@ -209,7 +209,7 @@ func (i *Inlet) catchUp(dst []Action) []Action {
 	}
 	for _, e := range list {
 		dst = deliver(dst, &shard.Effects{Shard: e.Shard, Previous: e.Previous, Index: e.Index,
-			Messages: e.Messages, Receipts: e.Receipts, Listed: e.Listed, Memberships: e.Memberships})
+			Messages: e.Messages, Receipts: e.Receipts, Listed: e.Listed, Memberships: e.Memberships, Own: e.Own})
 	}
 	i.last = max(i.last, complete)
 	return dst

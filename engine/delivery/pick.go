@@ -43,6 +43,14 @@ func (o *Outlet) pickAll(e *shard.Effects) {
 			}
 		}
 	}
+	for i := range e.Own {
+		o.nodes = o.attached.Append(o.nodes[:0], e.Own[i].User)
+		for _, node := range o.nodes {
+			if s := o.streams[node]; s != nil {
+				s.pick.Own = append(s.pick.Own, uint32(i))
+			}
+		}
+	}
 }
 
 // pickMemberships picks for each stream the memberships of its users. From then on its node
@@ -139,6 +147,11 @@ func (o *Outlet) pickFor(s *stream, e *shard.Effects) {
 	for i := range e.Listed {
 		if o.attached.Has(s.node, e.Listed[i].User) {
 			p.Listed = append(p.Listed, uint32(i))
+		}
+	}
+	for i := range e.Own {
+		if o.attached.Has(s.node, e.Own[i].User) {
+			p.Own = append(p.Own, uint32(i))
 		}
 	}
 }

@@ -16,6 +16,8 @@ const (
 	Receipt
 	// Membership is for a session of the member: a member of Effects.Memberships.
 	Membership
+	// Own is for a session of the user whose own it is.
+	Own
 	// GroupMessage is for no session but for the loop's audience of the group.
 	GroupMessage
 )
@@ -62,6 +64,9 @@ func Plan(e *shard.Effects, d *Directory, g *Groups, loops int, loopOf func(hand
 		r := &e.Receipts[i]
 		p.members(r.Conversation, r.User, here(r.From, r.FromNode), Delivery{Index: uint32(i), Kind: Receipt})
 	}
+	for i := range e.Own {
+		p.own(i)
+	}
 	g.told(e)
 	return p.batches
 }
@@ -97,7 +102,7 @@ func (p *planner) put(loop int, d Delivery) *Batch {
 	b := p.batches[loop]
 	if b == nil {
 		e := p.effects
-		b = &Batch{Effects: e, Deliveries: make([]Delivery, 0, len(e.Sent)+len(e.Refused)+len(e.Messages)+len(e.Receipts)+len(e.Memberships))}
+		b = &Batch{Effects: e, Deliveries: make([]Delivery, 0, len(e.Sent)+len(e.Refused)+len(e.Messages)+len(e.Receipts)+len(e.Memberships)+len(e.Own))}
 		p.batches[loop] = b
 	}
 	b.Deliveries = append(b.Deliveries, d)
@@ -141,6 +146,18 @@ func (p *planner) group(group wire.ID, i int) {
 	}
 	if !wanted {
 		p.groups.unwant(group)
+	}
+}
+
+// own adds the sessions of the one user whom it concerns, but for the one that asked.
+func (p *planner) own(i int) {
+	x := &p.effects.Own[i]
+	from := here(x.From, x.FromNode)
+	p.entries = p.directory.Append(p.entries[:0], x.User)
+	for _, entry := range p.entries {
+		if entry.Handle != from {
+			p.add(Delivery{Handle: entry.Handle, Index: uint32(i), Kind: Own})
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ func TestPlanSendsEachEffectToWhomItConcerns(t *testing.T) {
 		Refused:  []shard.RefusedEffect{{Origin: shard.Origin{Session: 0x103}}, {Origin: shard.Origin{Session: 0xF01}}, {Origin: shard.Origin{Session: 0x101, Node: 7}}},
 		Messages: []shard.MessageEffect{{Conversation: wire.DirectConversation(1, 2), Author: 1, From: 0x101}, {Conversation: wire.DirectConversation(1, 1), Author: 1, From: 0x202}, {Conversation: wire.DirectConversation(1, 2), Author: 2, From: 0x103, FromNode: 7}},
 		Receipts: []shard.ReceiptEffect{{Conversation: wire.DirectConversation(1, 2), User: 2, From: 0x103}, {Conversation: wire.DirectConversation(2, 3), User: 3}},
+		Own:      []shard.OwnEffect{{Conversation: wire.DirectConversation(1, 2), User: 1, From: 0x101}, {Conversation: wire.DirectConversation(1, 2), User: 2, From: 0x103, FromNode: 7}},
 	}
 	batches := Plan(e, d, &Groups{}, 3, func(h uint64) int { return int(h >> 8) })
 	want := map[int][]Delivery{
@@ -32,8 +33,9 @@ func TestPlanSendsEachEffectToWhomItConcerns(t *testing.T) {
 			{Handle: 0x103, Kind: Message, Index: 2, Own: true},
 			{Handle: 0x101, Kind: Receipt},
 			{Handle: 0x103, Kind: Receipt, Index: 1},
+			{Handle: 0x103, Kind: Own, Index: 1},
 		},
-		2: {{Handle: 0x202, Kind: Message, Own: true}, {Handle: 0x202, Kind: Message, Index: 2}, {Handle: 0x202, Kind: Receipt}},
+		2: {{Handle: 0x202, Kind: Message, Own: true}, {Handle: 0x202, Kind: Message, Index: 2}, {Handle: 0x202, Kind: Receipt}, {Handle: 0x202, Kind: Own}},
 	}
 	for loop, b := range batches {
 		var got []Delivery

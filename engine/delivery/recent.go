@@ -101,7 +101,7 @@ func effectsBytes(e *shard.Effects) int {
 		len(e.Messages)*(int(unsafe.Sizeof(shard.MessageEffect{}))+sendBytes) +
 		len(e.Receipts)*int(unsafe.Sizeof(shard.ReceiptEffect{})) + len(e.Listed)*int(unsafe.Sizeof(shard.ListedEffect{})) +
 		len(e.Memberships)*int(unsafe.Sizeof(shard.MembershipEffect{})) +
-		len(e.Marks)*int(unsafe.Sizeof(shard.Mark{}))
+		len(e.Own)*int(unsafe.Sizeof(shard.OwnEffect{})) + len(e.Marks)*int(unsafe.Sizeof(shard.Mark{}))
 	for i := range e.Messages {
 		n += len(e.Messages[i].Content.Bytes)
 	}

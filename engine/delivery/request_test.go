@@ -25,9 +25,12 @@ var drawSend = rapid.Custom(func(t *rapid.T) shard.Send {
 		Epoch: rapid.Uint64Range(0, 2).Draw(t, "epoch"), Counter: drawNumber.Draw(t, "counter"), PeerKnown: rapid.Bool().Draw(t, "known"),
 		Event: rapid.IntRange(0, 3).Draw(t, "event") == 0, Content: drawContent(t)}
 	m.Conversation = memberOf(drawConversation.Draw(t, "conversation"), m.Author)
-	switch rapid.IntRange(0, 9).Draw(t, "large or a link") {
+	switch rapid.IntRange(0, 9).Draw(t, "large, a link or an ask") {
+	case 2:
+		m.Event, m.Counter, m.Content = false, 0, wire.Content{}
+		m.Ask = &shard.Ask{Kind: shard.AskSettings, Version: drawNumber.Draw(t, "version"), Flags: wire.OwnMuted | wire.OwnPinned, MutedUntil: drawTime(t)}
 	case 1:
-		m.Content, m.Secret = wire.Content{}, []byte("0123456789abcdef")
+		m.Event, m.Content, m.Secret = false, wire.Content{}, []byte("0123456789abcdef")
 	case 0:
 		m.Content.Bytes = bytes.Repeat([]byte{'x'}, wire.ContentBytesMax+rapid.IntRange(0, 1).Draw(t, "beyond"))
 	}

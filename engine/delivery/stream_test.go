@@ -318,7 +318,8 @@ func TestStreamsTellOfNobodyElse(t *testing.T) {
 		o.Effects(&shard.Effects{Shard: 9, Previous: index - 1, Index: index,
 			Messages: []shard.MessageEffect{{Conversation: wire.DirectConversation(a, b), Author: a, Sequence: index, Revision: index, Content: wire.Text("x")}},
 			Receipts: []shard.ReceiptEffect{{Conversation: wire.DirectConversation(a, b), User: b, Position: index}},
-			Listed:   []shard.ListedEffect{{User: a, Conversation: wire.DirectConversation(a, b)}}})
+			Listed:   []shard.ListedEffect{{User: a, Conversation: wire.DirectConversation(a, b)}},
+			Own:      []shard.OwnEffect{{User: b, Conversation: wire.DirectConversation(a, b), Own: wire.Own{Version: index}}}})
 	}
 	tell(1, 2)
 	tell(3, 4)
@@ -327,7 +328,7 @@ func TestStreamsTellOfNobodyElse(t *testing.T) {
 	tell(2, 3)
 	o.Request(7, &Request{Kind: RequestDetach, Generation: 1, Number: 1, Users: []wire.ID{2}})
 	tell(1, 2)
-	var got []uint64
+	var got, own []uint64
 	for _, src := range frames {
 		f, err := ParseFrame(src)
 		if err != nil {
@@ -339,6 +340,12 @@ func TestStreamsTellOfNobodyElse(t *testing.T) {
 		if len(f.Effects.Messages) != len(f.Effects.Receipts) || len(f.Effects.Listed) > len(f.Effects.Messages) {
 			t.Errorf("%+v", f.Effects)
 		}
+		for _, x := range f.Effects.Own {
+			own = append(own, x.Own.Version)
+		}
+	}
+	if want := []uint64{1}; !slices.Equal(own, want) {
+		t.Errorf("versions %v of one's own were told, want %v", own, want)
 	}
 	if want := []uint64{1, 4}; !slices.Equal(got, want) {
 		t.Errorf("messages %v were told, want %v", got, want)

@@ -32,10 +32,13 @@ type Session struct {
 }
 
 // Features are the bits that this server understands.
-const Features = wire.FeatureGroups
+const Features = wire.FeatureGroups | wire.FeatureOwn
 
 // Groups reports whether the session is told of groups and may ask about them.
 func (s *Session) Groups() bool { return s.Features&wire.FeatureGroups != 0 }
+
+// Own reports whether the session is told what conversations are to its user alone.
+func (s *Session) Own() bool { return s.Features&wire.FeatureOwn != 0 }
 
 // An Identity is who a credential speaks for.
 type Identity struct {
@@ -66,6 +69,7 @@ const (
 	Send                // queue Send
 	Change              // queue Change, which makes or changes a group
 	Join                // queue Join, by a group's link
+	Ask                 // queue Request, which is the user's own: *wire.OwnSettings
 	Cursor              // queue Cursor
 	Typing              // tell the user that Ref names, or the group
 	Sync                // answer Request, a *wire.Sync; pushes begin now
@@ -128,6 +132,8 @@ func (s *Session) frame(f wire.Frame, host Host, out []Action) []Action {
 		return s.change(f, out)
 	case wire.TypeJoin:
 		return s.join(f, out)
+	case wire.TypeOwnSettings:
+		return s.settings(f, out)
 	}
 	return s.unknown(f, out)
 }
@@ -217,6 +223,23 @@ func (s *Session) join(f wire.Frame, out []Action) []Action {
 		return failure(out, j.Correlation, wire.CodeUnsupported, 0, noGroups)
 	}
 	return append(out, Action{Kind: Join, Join: j})
+}
+
+// noOwn is what a session is told that asks for its own and has not said that it knows of it.
+const noOwn = "one's own is feature bit 7 of HELLO"
+
+// settings passes on how the user wants a conversation.
+func (s *Session) settings(f wire.Frame, out []Action) []Action {
+	q, err := wire.ParseOwnSettings(f)
+	switch {
+	case err != nil:
+		return s.malformed(out, err)
+	case !s.Own():
+		return failure(out, q.Correlation, wire.CodeUnsupported, 0, noOwn)
+	case q.Ref.Group() && !s.Groups():
+		return failure(out, q.Correlation, wire.CodeNotMember, 0, "")
+	}
+	return append(out, Action{Kind: Ask, Request: &q})
 }
 
 func (s *Session) cursor(f wire.Frame, out []Action) []Action {

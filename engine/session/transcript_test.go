@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -154,6 +155,9 @@ func frameOf(t *testing.T, name, rest string) []byte {
 		return wire.AppendGroupInfo(nil, &wire.GroupInfo{Correlation: n("correlation"), Ref: ref})
 	case "join":
 		return wire.AppendJoin(nil, &wire.Join{Correlation: n("correlation"), Ref: ref, Secret: make([]byte, wire.LinkSecretBytesMax)})
+	case "own_settings":
+		return wire.AppendOwnSettings(nil, &wire.OwnSettings{Correlation: n("correlation"), Ref: ref, Version: n("version"), Flags: n("flags"),
+			MutedUntil: wire.Time(n("until"))})
 	case "welcome":
 		return wire.AppendWelcome(nil, &wire.Welcome{User: 1, Device: 1})
 	case "raw":
@@ -168,7 +172,7 @@ func frameOf(t *testing.T, name, rest string) []byte {
 }
 
 var kindNames = map[Kind]string{Reply: "reply", Greeted: "greeted", Send: "send", Cursor: "cursor", Typing: "typing",
-	Sync: "sync", Read: "read", Close: "close", Change: "change", Join: "join"}
+	Sync: "sync", Read: "read", Close: "close", Change: "change", Join: "join", Ask: "ask"}
 
 func describe(t *testing.T, a *Action) string {
 	switch a.Kind {
@@ -188,6 +192,8 @@ func describe(t *testing.T, a *Action) string {
 		return fmt.Sprintf("cursor ref=%d position=%d kind=%d", a.Cursor.Ref, a.Cursor.Position, a.Cursor.Kind)
 	case Typing:
 		return fmt.Sprintf("typing ref=%d", a.Ref)
+	case Ask:
+		return fmt.Sprintf("ask %+v", reflect.ValueOf(a.Request).Elem())
 	case Sync, Read:
 		return fmt.Sprintf("%s %T", kindNames[a.Kind], a.Request)
 	case Close:

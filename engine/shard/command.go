@@ -41,11 +41,12 @@ const (
 	commandCursor       commandKind = 2
 	commandCreateUser   commandKind = 3
 	commandListAdd      commandKind = 4
-	commandOutgoingDone commandKind = 5 // a row of the cross-shard outbox is done
-	commandGroup        commandKind = 6 // a send whose content is an event of a group
-	commandListGone     commandKind = 7 // a list add that takes away
-	commandCursors      commandKind = 8 // cursors of one group; decoded as so many of commandCursor
-	commandJoin         commandKind = 9 // by a group's link
+	commandOutgoingDone commandKind = 5  // a row of the cross-shard outbox is done
+	commandGroup        commandKind = 6  // a send whose content is an event of a group
+	commandListGone     commandKind = 7  // a list add that takes away
+	commandCursors      commandKind = 8  // cursors of one group; decoded as so many of commandCursor
+	commandJoin         commandKind = 9  // by a group's link
+	commandOwn          commandKind = 16 // what a user asks for of a conversation alone
 )
 
 // A command is one replicated change in its decoded form. Which fields mean something
@@ -55,8 +56,8 @@ type command struct {
 	cursorKind   wire.CursorKind   // cursor
 	peerKnown    bool              // send: the edge has seen the peer's account
 	tooLarge     bool              // send: the body was beyond its limit and left out
-	conversation wire.Conversation // send, group, join, cursor, list add and gone
-	user         wire.ID           // send, group, join: author; create user, list add and gone, cursor: whose
+	conversation wire.Conversation // send, group, join, own, cursor, list add and gone
+	user         wire.ID           // send, group, join, own: author; create user, list add and gone, cursor: whose
 	device       wire.ID           // send, group
 	epoch        uint64            // send, group: names the outbox
 	number       uint64            // send, group: counter; cursor: position; list add and gone, outgoing done: row
@@ -65,6 +66,7 @@ type command struct {
 	content      wire.Content      // send, group
 	name, hash   []byte            // create user
 	secret       []byte            // join
+	ask          *Ask              // own
 }
 
 // Flags of a send.
@@ -89,7 +91,10 @@ func sealEntry(entry []byte) {
 // appendSend appends a message. A body beyond its limit is left out: it can only be
 // refused, but only apply may say so, since it may be a retry of something else.
 func appendSend(dst []byte, m *Send) []byte {
-	if len(m.Secret) > 0 {
+	switch {
+	case m.Ask != nil:
+		return appendOwn(dst, m)
+	case len(m.Secret) > 0:
 		return appendJoin(dst, m)
 	}
 	kind := commandSend
@@ -252,6 +257,8 @@ func (d *decoder) command(c *command) {
 		if c.conversation.Kind != wire.Group || len(c.secret) == 0 {
 			d.fail("join")
 		}
+	case commandOwn:
+		c.conversation, c.user, c.ask = d.conversation(), d.id(), d.ask()
 	case commandCursor:
 		c.conversation = d.conversation()
 		d.cursor(c)

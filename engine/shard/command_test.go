@@ -26,6 +26,8 @@ func appendCommand(dst []byte, c *command) []byte {
 			PeerKnown: c.peerKnown, Event: c.kind == commandGroup, Content: content})
 	case commandJoin:
 		return appendSend(dst, &Send{Conversation: c.conversation, Author: c.user, Secret: c.secret})
+	case commandOwn:
+		return appendSend(dst, &Send{Conversation: c.conversation, Author: c.user, Ask: c.ask})
 	case commandCursor:
 		return appendCursor(dst, &Cursor{Conversation: c.conversation, User: c.user, Kind: c.cursorKind, Position: c.number})
 	case commandCreateUser:
@@ -114,6 +116,49 @@ func TestGroupCommandsRoundTrip(t *testing.T) {
 			t.Errorf("%x was read as %+v (%v)", bad, commands, err)
 		}
 	}
+}
+
+// ownCommands are what users ask for of conversations alone.
+func ownCommands() []byte {
+	b := appendSend(nil, &Send{Conversation: wire.DirectConversation(7, 8), Author: 8, Ask: &Ask{Kind: AskSettings, Version: 300, Flags: wire.OwnMuted, MutedUntil: 1 << 40}})
+	return appendSend(b, &Send{Conversation: wire.GroupRef(5).Conversation(7), Author: 7, Ask: &Ask{Kind: AskSettings}})
+}
+
+func TestOwnCommandsRoundTrip(t *testing.T) {
+	commands, err := parseCommands(ownCommands())
+	if err != nil || len(commands) != 2 {
+		t.Fatalf("%d commands: %v", len(commands), err)
+	}
+	var again []byte
+	for i := range commands {
+		again = appendCommand(again, &commands[i])
+	}
+	if !bytes.Equal(again, ownCommands()) {
+		t.Fatalf("commands changed:\n%x\n%x", again, ownCommands())
+	}
+	q := NewQueue(1<<40, func() wire.Time { return 1 }, func() {})
+	q.lead()
+	for _, ask := range badAsks() {
+		m := Send{Conversation: wire.DirectConversation(7, 8), Author: 8, Device: 1, Ask: &ask}
+		if err := q.Send(&m); !errors.Is(err, ErrBadCommand) {
+			t.Errorf("%+v was queued: %v", ask, err)
+		}
+		if commands, err := parseCommands(appendSend(nil, &m)); !errors.Is(err, ErrBadEntry) {
+			t.Errorf("%+v was read as %+v (%v)", ask, commands, err)
+		}
+		if got, err := ParseAsk(AppendAsk(nil, &ask)); !errors.Is(err, ErrBadEntry) {
+			t.Errorf("%+v was read as %+v (%v)", ask, got, err)
+		}
+	}
+	if got, err := ParseAsk(append(AppendAsk(nil, &Ask{Kind: AskSettings}), 0)); !errors.Is(err, ErrBadEntry) {
+		t.Errorf("with a byte too many it was read as %+v (%v)", got, err)
+	}
+}
+
+// badAsks are what nobody may ask for.
+func badAsks() []Ask {
+	return []Ask{{}, {Kind: askKindsEnd}, {Kind: AskSettings, Flags: wire.OwnSettingsMask + 1}, {Kind: AskSettings, MutedUntil: 5},
+		{Kind: AskSettings, Version: wire.NumberMax + 1}, {Kind: AskSettings, Flags: wire.OwnMuted, MutedUntil: wire.NumberMax + 1}}
 }
 
 // TestDamagedEntryStops flips every bit of an entry and cuts it everywhere.

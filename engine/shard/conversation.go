@@ -19,7 +19,9 @@ type conversation struct {
 	dirtyRecord  bool    // the record is to be written
 	dirtyGroup   bool    // the group's is
 	dirtyMembers [2]bool // the members' records are
-	touched      uint64  // index of the entry that changed any of them last
+	// touched is the index of the batch's last entry that changed something for A and for B;
+	// 0: none did. Of a group both are the same.
+	touched      [2]uint64
 	newer, older *conversation
 }
 

@@ -27,25 +27,27 @@ type Effects struct {
 	Receipts    []ReceiptEffect
 	Listed      []ListedEffect
 	Memberships []MembershipEffect
+	Own         []OwnEffect
 	Marks       []Mark // one an entry, if the batch has several
 }
 
 // A Mark is how far the lists of Effects reach at the end of an entry. Replicas apply the
 // same entries in different batches, so who changes replicas may need half a batch.
 type Mark struct {
-	Index                                                  uint64
-	Sent, Refused, Messages, Receipts, Listed, Memberships uint32
+	Index                                                       uint64
+	Sent, Refused, Messages, Receipts, Listed, Memberships, Own uint32
 }
 
 // Items is how many effects there are up to the mark.
 func (m *Mark) Items() int {
-	return int(m.Sent) + int(m.Refused) + int(m.Messages) + int(m.Receipts) + int(m.Listed) + int(m.Memberships)
+	return int(m.Sent) + int(m.Refused) + int(m.Messages) + int(m.Receipts) + int(m.Listed) + int(m.Memberships) + int(m.Own)
 }
 
 // since is the mark counted from another one on.
 func (m Mark) since(from *Mark) Mark {
 	m.Sent, m.Refused, m.Messages = m.Sent-from.Sent, m.Refused-from.Refused, m.Messages-from.Messages
 	m.Receipts, m.Listed, m.Memberships = m.Receipts-from.Receipts, m.Listed-from.Listed, m.Memberships-from.Memberships
+	m.Own -= from.Own
 	return m
 }
 
@@ -57,7 +59,8 @@ func (e *Effects) mark(index uint64) {
 // End is the mark at the end of the lists as they are.
 func (e *Effects) End(index uint64) Mark {
 	return Mark{Index: index, Sent: uint32(len(e.Sent)), Refused: uint32(len(e.Refused)), Messages: uint32(len(e.Messages)),
-		Receipts: uint32(len(e.Receipts)), Listed: uint32(len(e.Listed)), Memberships: uint32(len(e.Memberships))}
+		Receipts: uint32(len(e.Receipts)), Listed: uint32(len(e.Listed)), Memberships: uint32(len(e.Memberships)),
+		Own: uint32(len(e.Own))}
 }
 
 // After is the part of the batch whose entries come after an index: all of it, or a
@@ -88,6 +91,7 @@ func (e *Effects) Between(after, last uint64) *Effects {
 	part.Sent, part.Refused = e.Sent[from.Sent:to.Sent], e.Refused[from.Refused:to.Refused]
 	part.Messages, part.Receipts = e.Messages[from.Messages:to.Messages], e.Receipts[from.Receipts:to.Receipts]
 	part.Listed, part.Memberships = e.Listed[from.Listed:to.Listed], e.Memberships[from.Memberships:to.Memberships]
+	part.Own = e.Own[from.Own:to.Own]
 	// Marks count from the beginning of the lists, which has moved.
 	if end-first > 1 {
 		part.Marks = make([]Mark, 0, end-first)
@@ -163,4 +167,14 @@ type MembershipEffect struct {
 	Role  wire.Role // RoleNone: ended
 	From  uint64    // the first sequence that the member sees
 	Until uint64    // ended: the last one, that of the event itself; else 0
+}
+
+// An OwnEffect says what a conversation is to one of its members alone from now on. It is
+// for that member's sessions.
+type OwnEffect struct {
+	Conversation wire.Conversation
+	User         wire.ID
+	Own          wire.Own
+	From         uint64 // the session that asked for it, which has an answer; 0: not known here, or everybody is told
+	FromNode     uint32 // the number of that session's node; 0: this one
 }

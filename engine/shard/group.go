@@ -28,8 +28,8 @@ func (m *machine) writeGroup(v *conversation) {
 	if v.dirtyGroup {
 		m.w.PutGroup(v.key, v.group)
 	}
-	m.recent.note(v.key.A, v.touched)
-	v.dirty, v.dirtyRecord, v.dirtyGroup = false, false, false
+	m.recent.note(v.key.A, v.touched[0])
+	v.dirty, v.dirtyRecord, v.dirtyGroup, v.touched = false, false, false, [2]uint64{}
 }
 
 // sendToGroup applies a message or a change of a group, each exactly once and in order, as

@@ -144,6 +144,8 @@ func (m *machine) command(c *command) error {
 		return m.send(c)
 	case commandJoin:
 		return m.joinByLink(c)
+	case commandOwn:
+		return m.own(c)
 	case commandCursor:
 		return m.cursor(c)
 	}
@@ -255,7 +257,17 @@ func (m *machine) conversation(key wire.Conversation) (*conversation, error) {
 
 // touch notes that a conversation has changed and must be written at the batch's end.
 func (m *machine) touch(v *conversation) {
-	v.touched = m.index
+	v.touched = [2]uint64{m.index, m.index}
+	m.dirtied(v)
+}
+
+// touchSide notes a change of a direct conversation that only one of its members hears of.
+func (m *machine) touchSide(v *conversation, side int) {
+	v.touched[side] = m.index
+	m.dirtied(v)
+}
+
+func (m *machine) dirtied(v *conversation) {
 	if !v.dirty {
 		v.dirty = true
 		m.dirty = append(m.dirty, v)
@@ -277,12 +289,12 @@ func (m *machine) write() {
 			if v.dirtyMembers[side] {
 				m.w.PutMember(v.key, user, &v.members[side])
 			}
-			if side == 0 || v.key.A != v.key.B {
-				m.recent.note(user, v.touched)
-				m.w.PutUserIndex(&storage.UserIndex{User: user, Conversation: v.key, Changed: v.touched, Time: v.Time})
+			if changed := v.touched[side]; changed != 0 && (side == 0 || v.key.A != v.key.B) {
+				m.recent.note(user, changed)
+				m.w.PutUserIndex(&storage.UserIndex{User: user, Conversation: v.key, Changed: changed, Time: v.Time})
 			}
 		}
-		v.dirty, v.dirtyRecord, v.dirtyMembers = false, false, [2]bool{}
+		v.dirty, v.dirtyRecord, v.dirtyMembers, v.touched = false, false, [2]bool{}, [2]uint64{}
 	}
 	m.dirty = m.dirty[:0]
 }

@@ -69,7 +69,7 @@ func groupState(r *storage.Reader, user wire.ID, c wire.Conversation) (v wire.Co
 	v.Head, v.Revision, v.Time = record.Head, record.Revision, record.Time
 	v.Delivered, v.Read = m.Delivered.Position, m.Read.Position
 	v.Unread = record.Head - min(record.Head, max(m.Read.Position, m.From-1))
-	item = wire.GroupItem{Settings: m.Settings, Members: group.Members, Role: m.Role, From: m.From, Title: group.Title}
+	item = wire.GroupItem{Own: ownOf(&m.Own), Members: group.Members, Role: m.Role, From: m.From, Title: group.Title}
 	v.Extensions = item.Block()
 	return v, true, err
 }

@@ -53,6 +53,7 @@ type Send struct {
 	Event        bool         // the content is an event of a group; all users in it exist
 	Secret       []byte       // of a group's link, by which the author joins: no outbox and no content
 	Content      wire.Content // copied
+	Ask          *Ask         // what the author asks for of the conversation alone: no outbox and no content
 }
 
 // A Cursor is one moved cursor on its way into the log.
@@ -135,6 +136,11 @@ func (q *Queue) Send(m *Send) error {
 	event := m.Event || len(m.Secret) > 0
 	if !encodable(m.Conversation, m.Author) || !m.Device.Valid() || event && m.Conversation.Kind != wire.Group || len(m.Secret) > wire.LinkSecretBytesMax {
 		return fmt.Errorf("%w: send by %d.%d to %v", ErrBadCommand, m.Author, m.Device, m.Conversation)
+	}
+	if m.Ask != nil {
+		if err := m.Ask.Check(); err != nil {
+			return err
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -174,6 +174,10 @@ func state(r *storage.Reader, user wire.ID, c wire.Conversation) (v wire.Convers
 	v = wire.ConversationState{Ref: c.Ref(user), Head: record.Head, Revision: record.Revision, Time: record.Time,
 		Delivered: own.Delivered.Position, Read: own.Read.Position,
 		OtherDelivered: other.Delivered.Position, OtherRead: other.Read.Position}
+	if own.Own != (storage.Own{}) {
+		item := ownOf(&own.Own)
+		v.Extensions = item.Block()
+	}
 	v.Unread, err = unread(r, user, c, &record, v.Read)
 	return v, true, err
 }

@@ -131,7 +131,8 @@ func (p *player) conversation(x, y string) wire.Conversation {
 	return wire.DirectConversation(p.id(x), p.id(y))
 }
 
-// queue adds lines of the form "send AUTHOR PEER COUNTER" and "cursor USER PEER KIND POSITION".
+// queue adds lines of the form "send AUTHOR PEER COUNTER", "cursor USER PEER KIND POSITION" and
+// "wants USER PEER VERSION".
 // repeat=N sends as many counters, epochs=N the same one from as many outboxes.
 func (p *player) queue(q *Queue, lines []string) {
 	for i, line := range lines {
@@ -159,7 +160,12 @@ func (p *player) queue(q *Queue, lines []string) {
 		m := Send{Origin: Origin{Session: session, Correlation: uint64(i + 1)}, Conversation: c, Author: user,
 			Device: wire.ID(number(p.t, options, "device", 1)), Epoch: number(p.t, options, "epoch", 1), Counter: n,
 			PeerKnown: options["peer"] != "unknown", Content: content(p.t, options)}
-		if words[0] != "send" {
+		switch words[0] {
+		case "send":
+		case "wants":
+			m.Counter, m.Content = 0, wire.Content{}
+			m.Ask = &Ask{Kind: AskSettings, Version: n, Flags: number(p.t, options, "flags", 0), MutedUntil: wire.Time(number(p.t, options, "until", 0))}
+		default:
 			p.groupSend(&m, words[0], options)
 		}
 		for range number(p.t, options, "repeat", 1) * number(p.t, options, "epochs", 1) {
@@ -366,13 +372,19 @@ func (p *player) effects() {
 		for _, x := range e.Memberships {
 			p.printf("membership %s %s %v from %d until %d\n", p.names[x.Group], p.names[x.User], x.Role, x.From, x.Until)
 		}
+		for _, x := range e.Own {
+			p.printf("own %s %s flags %d version %d until %d from s%d\n", p.pair(x.Conversation), p.names[x.User], x.Own.Flags, x.Own.Version, x.Own.MutedUntil, x.From)
+		}
 	}
 }
 
 func (p *player) printState(v *wire.ConversationState) {
 	p.printf("with %s: head %d r%d at %d unread %d own %d/%d other %d/%d", p.names[v.Ref.ID()], v.Head, v.Revision, v.Time, v.Unread,
 		v.Delivered, v.Read, v.OtherDelivered, v.OtherRead)
-	if v.Extensions != "" {
+	if own, err := wire.ParseOwn(v.Extensions); err != nil || own != (wire.Own{}) {
+		p.printf(" flags %d version %d until %d (%v)", own.Flags, own.Version, own.MutedUntil, err)
+	}
+	if v.Ref.Group() {
 		item, err := wire.ParseGroupItem(v.Extensions)
 		p.printf(" %v from %d of %d in %q (%v)", item.Role, item.From, item.Members, item.Title, err)
 	}
