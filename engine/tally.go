@@ -168,7 +168,7 @@ func (t *tally) end(group wire.ID, next time.Time, counts []shard.Count) (news [
 	}
 	told := make(map[wire.ID]shard.Count, len(counts))
 	for _, c := range counts {
-		if told[c.Author] = c; g.told[c.Author] != c && c.Delivered > 0 {
+		if told[c.Author] = c; g.told[c.Author] != c {
 			news = append(news, c)
 		}
 	}

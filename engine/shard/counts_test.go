@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"parley/wire"
@@ -9,27 +10,28 @@ import (
 
 // counts is what authors of a group must be told, in the naive model.
 func (g *naiveGroup) counts() (counts []Count) {
-	last := make(map[wire.ID]uint64)
+	last := make(map[wire.ID]Count)
 	for i := max(0, len(g.messages)-CountedMessagesMax); i < len(g.messages); i++ {
-		last[g.messages[i].author] = uint64(i + 1)
-	}
-	for author, position := range last {
-		n := Count{Author: author, Position: position}
+		n := Count{Author: g.messages[i].author, Position: uint64(i + 1)}
 		for user, m := range g.members {
-			if user == author || m.joined > position {
+			if user == n.Author || m.joined > n.Position {
 				continue
 			}
 			n.Of++
-			if m.read >= position {
+			if m.read >= n.Position {
 				n.Read++
 			}
-			if max(m.delivered, m.read) >= position {
+			if max(m.delivered, m.read) >= n.Position {
 				n.Delivered++
 			}
 		}
-		counts = append(counts, n)
+		if n.Delivered > 0 {
+			last[n.Author] = n
+		}
 	}
-	slices.SortFunc(counts, func(a, b Count) int { return int(a.Author) - int(b.Author) })
+	for _, author := range slices.Sorted(maps.Keys(last)) {
+		counts = append(counts, last[author])
+	}
 	return counts
 }
 
